@@ -1,0 +1,261 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""Restart one component of a node and prove that it is back: the process is another one, it is ready, and it has a leader.
+
+What is measured: `away_seconds` from the signal until the new process is ready; `leaderless_seconds` from the signal until somebody
+else is seen to lead. How long a component is away is written down in `docs/restarts.md`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import typing as t
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from ansible_collections.certops.kubernetes.plugins.module_utils._access import OWN_KUBECONFIG, expired_credentials, leader_client
+from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
+from ansible_collections.certops.kubernetes.plugins.module_utils._lease import Lease, get_lease, release_lease
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._processes import choose, list_processes, own_processes, process_alive
+from ansible_collections.certops.kubernetes.plugins.module_utils._readiness import readiness_probe
+from ansible_collections.certops.kubernetes.plugins.module_utils._stopping import restart_unit, stop_process
+
+if t.TYPE_CHECKING:
+    from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiClient
+    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Component, Node, Process
+
+# How long a component may take to end by itself after SIGTERM (measured: docs/restarts.md).
+# The API server never does while clients hold watches, so it is given just enough for the requests in flight.
+STOP_TIMEOUT_SECONDS = {
+    "kube-apiserver": 2.0,
+    "etcd": 10.0,
+    "kube-controller-manager": 5.0,
+    "kube-scheduler": 5.0,
+    "kubelet": 30.0,
+}
+# A stopped static pod's container runs again within about a second. After this long the kubelet's back-off is what delays it.
+BACK_OFF_SUSPECTED_SECONDS = 6.0
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Restart:
+    """What a restart did and how long it took."""
+
+    component: str
+    pid_before: int | None  # None: it was not running
+    pid_after: int | None
+    away_seconds: float
+    leaderless_seconds: float | None  # None: it has no leader, or its leader could not be seen before; 0.0: another one led
+    forced: bool  # it did not end within the stop timeout and was killed
+    lease_released: bool = False
+    back_off_cleared: bool = False
+
+
+def restart_component(
+    component: Component,
+    stop_timeout: float | None = None,
+    start_timeout: float = 120.0,
+    node: Node | None = None,
+) -> Restart:
+    """Restart a component of this node and wait until it is back, ready, and (controller manager, scheduler) has a leader.
+
+    `stop_timeout` None: the component's own default (STOP_TIMEOUT_SECONDS). `node` None: it is discovered. A component that is not
+    running is only waited for. Raises CertopsError when it cannot be stopped or is not back within `start_timeout` seconds.
+    """
+    now = datetime.now(timezone.utc)
+    node = node or discover(now)
+    timeout = STOP_TIMEOUT_SECONDS.get(component.name, 5.0) if stop_timeout is None else stop_timeout
+    watch = _Watch(node, component, start_timeout)
+    if component.unit:
+        watch.begin()
+        restart_unit(component.unit, timeout=timeout + start_timeout)
+        forced = False
+    elif component.process is not None and process_alive(component.process):
+        watch.begin()
+        forced = stop_process(component.process, timeout)
+        watch.leadership.release()
+    else:
+        watch.begin()
+        forced = False
+    return watch.wait_until_back(forced)
+
+
+def clear_backoff(node: Node, start_timeout: float = 60.0) -> None:
+    """Restart the kubelet, so that it forgets how often it had to start a container; running pods are not touched.
+
+    Refused (CertopsError) when the kubelet's client certificate has expired, because then it would not start again.
+    """
+    kubelet = node.components.get("kubelet")
+    if kubelet is None or not kubelet.unit:
+        raise CertopsError("the kubelet of this node is no systemd unit, so its back-off cannot be cleared by a restart: wait for it to pass")
+    expired = expired_credentials(node, ("kubelet-client", "kubelet.conf"), datetime.now(timezone.utc))
+    if expired:
+        raise CertopsError("%s has expired: a kubelet that is restarted now would not start again, so it is left alone" % ", ".join(expired))
+    restart_component(kubelet, start_timeout=start_timeout, node=node)
+
+
+class _Leadership:
+    """The Lease of a component that elects a leader: before, and after its process was stopped."""
+
+    def __init__(self, node: Node, component: Component) -> None:
+        self._client: ApiClient | None = None
+        self._name = component.flag("leader-elect-resource-name") or component.name
+        self._namespace = component.flag("leader-elect-resource-namespace") or "kube-system"
+        self.lost: Lease | None = None  # the Lease that the stopped process held
+        self.released = False
+        self.problem = ""
+        if component.name not in OWN_KUBECONFIG or component.flag("leader-elect") == "false":
+            return
+        try:
+            self._client = leader_client(node, component.name, datetime.now(timezone.utc), timeout=2.0)
+            before = self._read()
+            if component.process is not None and before.held_by(component.process, os.uname().nodename):
+                self.lost = before
+        except CertopsError as exc:
+            # It cannot be seen who leads, so nothing is released and nothing is waited for: the gate judges.
+            self._client, self.problem = None, str(exc)
+
+    @property
+    def seen(self) -> bool:
+        """Whether there is a leader to wait for."""
+        return self._client is not None
+
+    def release(self) -> None:
+        """Release the Lease that the stopped process, now proven gone, still holds (a scheduler has released it itself)."""
+        if self._client is None or self.lost is None:
+            return
+        try:
+            self.released = release_lease(self._client, self._name, self.lost.holder, self._namespace)
+        except CertopsError as exc:
+            self.problem = str(exc)  # no harm: the Lease expires by itself
+
+    def restored(self) -> bool:
+        """Whether somebody leads now who is not the stopped process. Never raises; `problem` says what was seen."""
+        try:
+            lease = self._read()
+        except CertopsError as exc:
+            self.problem = str(exc)
+            return False
+        self.problem = "Lease %s is held by %r, renewed at %s" % (self._name, lease.holder, lease.renewed)
+        dead = self.lost is not None and lease.holder == self.lost.holder
+        return not dead and lease.fresh(datetime.now(timezone.utc))
+
+    def _read(self) -> Lease:
+        assert self._client is not None
+        return get_lease(self._client, self._name, self._namespace)
+
+
+class _Watch:
+    """Watches a component that is being restarted come back, and takes the times."""
+
+    def __init__(self, node: Node, component: Component, start_timeout: float) -> None:
+        self._node = node
+        self._component = component
+        self._start_timeout = start_timeout
+        self.leadership = _Leadership(node, component)
+        self._probe = readiness_probe(node, component.name, datetime.now(timezone.utc))
+        self._old = component.process
+        self._new: Process | None = None
+        self._seen = "no new process"
+        self._began = self._gone = 0.0
+        self._ready_after: float | None = None
+        self._led_after: float | None = None
+        self._back_off_suspected = self._back_off_cleared = False
+
+    def begin(self) -> None:
+        """The component is about to be stopped: the clock starts."""
+        self._began = time.monotonic()
+
+    def wait_until_back(self, forced: bool) -> Restart:
+        """The component is stopped: wait until it is back. Raises CertopsError when it is not within the time given."""
+        self._gone = time.monotonic()
+        while not self._look():
+            waited = time.monotonic() - self._gone
+            if waited > self._start_timeout:
+                raise self._not_back()
+            if self._new is None and waited > BACK_OFF_SUSPECTED_SECONDS and not self._back_off_suspected:
+                self._clear_back_off()
+            time.sleep(_POLL_SECONDS)
+        return Restart(
+            component=self._component.name,
+            pid_before=self._old.pid if self._old else None,
+            pid_after=self._new.pid if self._new else None,
+            away_seconds=round(t.cast("float", self._ready_after), 3),
+            leaderless_seconds=self._leaderless(),
+            forced=forced,
+            lease_released=self.leadership.released,
+            back_off_cleared=self._back_off_cleared,
+        )
+
+    def _look(self) -> bool:
+        """One look at process, health and leader; True when all are as they should be."""
+        if self.leadership.seen and self._led_after is None and self.leadership.restored():
+            self._led_after = self._elapsed()
+        if self._new is not None and not process_alive(self._new):
+            self._seen = "process %d started and ended again" % self._new.pid
+            self._new = self._ready_after = None
+        if self._new is None:
+            self._new = self._find_new()
+        if self._new is not None and self._ready_after is None:
+            self._ask()
+        return self._ready_after is not None and (not self.leadership.seen or self._led_after is not None)
+
+    def _ask(self) -> None:
+        try:
+            self._probe()
+        except CertopsError as exc:
+            self._seen = str(exc)
+        else:
+            self._ready_after = self._elapsed()
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._began
+
+    def _find_new(self) -> Process | None:
+        """The component's process, if it is not the stopped one."""
+        if self._old is not None:
+            argv = self._old.argv
+        else:
+            argv = (self._component.name,)
+        running = own_processes(list_processes(names=[os.path.basename(argv[0])]))
+        # Not every word must agree: the manifest may have been changed while the old process ran.
+        chosen = choose(argv, running, exact=self._component.unit is not None and self._old is not None)
+        if chosen is None or (self._old and chosen.process.pid == self._old.pid and chosen.process.start_ticks == self._old.start_ticks):
+            return None
+        return chosen.process
+
+    def _clear_back_off(self) -> None:
+        """Once, and only for a static pod: its kubelet waits longer after each stop within ten minutes."""
+        self._back_off_suspected = True
+        if self._component.unit:
+            return
+        try:
+            clear_backoff(self._node)
+            self._back_off_cleared = True
+        except CertopsError as exc:
+            self._seen = "%s; %s" % (self._seen, exc)
+
+    def _leaderless(self) -> float | None:
+        if not self.leadership.seen:
+            return None
+        return round(t.cast("float", self._led_after), 3) if self.leadership.lost else 0.0
+
+    def _not_back(self) -> CertopsError:
+        name = self._component.name
+        what = "is not ready" if self._ready_after is None else "has no leader"
+        seen = self._seen if self._ready_after is None else self.leadership.problem
+        where = "`journalctl -u %s`" % self._component.unit if self._component.unit else "`crictl ps -a --name %s` and `journalctl -u kubelet`" % name
+        return CertopsError(
+            "%s %s %g s after it was stopped (process %s before, %s now); last seen: %s; look at %s"
+            % (name, what, self._start_timeout, self._old.pid if self._old else "none", self._new.pid if self._new else "none", seen, where)
+        )
+
+
+__all__ = ("BACK_OFF_SUSPECTED_SECONDS", "STOP_TIMEOUT_SECONDS", "Restart", "clear_backoff", "restart_component")

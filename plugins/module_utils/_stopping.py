@@ -1,0 +1,126 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""Stop one process and prove that it is gone; systemd units. No container tool is needed.
+
+A PID may be given to another process at any time. Where the kernel and Python have it (Linux 5.3, Python 3.9), the process is held
+by a pidfd; elsewhere its start time is compared right before each signal.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import time
+import typing as t
+
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._processes import process_alive
+
+if t.TYPE_CHECKING:
+    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Process
+
+# How long the kernel may take to end a process after SIGKILL.
+_KILL_SECONDS = 10.0
+_POLL_SECONDS = 0.02
+
+
+class _Handle:
+    """A process that is signalled and waited for, and never confused with a later one of the same PID."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._descriptor = _pidfd(process.pid)
+        # Only after the pidfd is open does the check hold for what the pidfd stands for.
+        self.alive = process_alive(process)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal; nothing happens when the process is gone meanwhile. Raises CertopsError without permission."""
+        try:
+            if self._descriptor is not None:
+                getattr(signal, "pidfd_send_signal")(self._descriptor, number)
+            elif process_alive(self._process):
+                os.kill(self._process.pid, number)
+        except ProcessLookupError:
+            pass
+        except PermissionError as exc:
+            raise CertopsError("process %d may not be signalled: run this as root (become: true)" % self._process.pid) from exc
+
+    def gone_within(self, seconds: float) -> bool:
+        """Wait until the process has ended, for so many seconds at most."""
+        if self._descriptor is not None:
+            poll = select.poll()
+            poll.register(self._descriptor, select.POLLIN)
+            if not poll.poll(max(0.0, seconds) * 1000):
+                return False
+        deadline = time.monotonic() + seconds
+        while process_alive(self._process):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    def close(self) -> None:
+        """Let go of the process."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+
+def stop_process(process: Process, stop_timeout: float) -> bool:
+    """SIGTERM, wait at most `stop_timeout` seconds, SIGKILL, and prove that the process is gone.
+
+    Returns whether it had to be killed. Raises CertopsError when it may not be signalled or cannot be ended.
+    """
+    handle = _Handle(process)
+    try:
+        if not handle.alive:
+            return False
+        handle.send(signal.SIGTERM)
+        if handle.gone_within(stop_timeout):
+            return False
+        handle.send(signal.SIGKILL)
+        if not handle.gone_within(_KILL_SECONDS):
+            raise CertopsError(
+                "process %d (%s) is still there %g s after SIGKILL: look at its state in /proc/%d/status (a hanging disk?)"
+                % (process.pid, os.path.basename(process.argv[0]) if process.argv else "?", _KILL_SECONDS, process.pid)
+            )
+        return True
+    finally:
+        handle.close()
+
+
+def restart_unit(unit: str, timeout: float) -> None:
+    """`systemctl restart UNIT`. Raises CertopsError with systemd's words when it fails."""
+    try:
+        result = subprocess.run(
+            ["systemctl", "restart", unit],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise CertopsError("systemctl restart %s did not end within %g s: see `journalctl -u %s`" % (unit, timeout, unit)) from exc
+    except OSError as exc:
+        raise CertopsError("systemctl restart %s cannot be run (%s)" % (unit, exc.strerror)) from exc
+    if result.returncode != 0:
+        words = " ".join(result.stdout.decode("utf-8", "replace").split())[:300]
+        raise CertopsError("systemctl restart %s failed (%s): see `journalctl -u %s`" % (unit, words, unit))
+
+
+def _pidfd(pid: int) -> int | None:
+    if not hasattr(os, "pidfd_open") or not hasattr(signal, "pidfd_send_signal"):
+        return None
+    try:
+        return int(os.pidfd_open(pid))
+    except OSError:  # an old kernel, or no such process: the start time decides
+        return None
+
+
+__all__ = ("restart_unit", "stop_process")
