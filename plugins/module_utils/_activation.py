@@ -40,7 +40,7 @@ STOP_TIMEOUT_SECONDS = {
     "kubelet": 30.0,
 }
 # A stopped static pod's container runs again within about a second. After this long the kubelet's back-off is what delays it.
-BACK_OFF_SUSPECTED_SECONDS = 6.0
+BACK_OFF_SUSPECTED_SECONDS = 3.0
 _POLL_SECONDS = 0.05
 
 

@@ -43,7 +43,7 @@ class _Handle:
         """Send a signal; nothing happens when the process is gone meanwhile. Raises CertopsError without permission."""
         try:
             if self._descriptor is not None:
-                getattr(signal, "pidfd_send_signal")(self._descriptor, number)
+                signal.pidfd_send_signal(self._descriptor, number)
             elif process_alive(self._process):
                 os.kill(self._process.pid, number)
         except ProcessLookupError:

@@ -63,16 +63,11 @@ def identity_from_pair(cert_path: str, key_path: str, ca_path: str | None = None
 def identity_from_kubeconfig(path: str) -> Identity:
     """The identity of a kubeconfig's current context. Raises CertopsError when it has no client certificate."""
     config = parse_kubeconfig(read_bounded(path), path)
-    context = config.contexts.get(config.current_context or "")
-    if context is None:
-        raise CertopsError("%s: its current context %r does not exist; correct current-context" % (path, config.current_context))
-    cluster, user = config.clusters.get(context[0]), config.users.get(context[1])
-    if cluster is None or user is None:
-        raise CertopsError("%s: context %r names a cluster or a user that is not there" % (path, config.current_context))
+    user, cluster = config.current_user(), config.current_cluster()
     certificate = _embedded_or_file(user.client_certificate_data, user.client_certificate, path)
     key = _embedded_or_file(user.client_key_data, user.client_key, path)
     if certificate is None or key is None:
-        raise CertopsError("%s: user %r has no client certificate and key (a token or a login command is of no use here)" % (path, context[1]))
+        raise CertopsError("%s: user %r has no client certificate and key (a token or a login command is of no use here)" % (path, user.name))
     ca_pem = _embedded_or_file(cluster.ca_data, cluster.ca_file, path)
     return Identity(source=path, certificate_pem=certificate, private_key_pem=key, ca_pem=ca_pem, server=cluster.server)
 

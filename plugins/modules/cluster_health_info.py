@@ -1,0 +1,138 @@
+#!/usr/bin/python
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cluster_health_info
+short_description: Ask whether a Kubernetes node's components and its cluster are healthy
+version_added: 0.1.0
+author:
+  - certops.kubernetes contributors (@certops)
+description:
+  - "Makes each check once and does not wait: the API server on this node's own address is ready; every etcd member answers, has no alarm
+    and knows a leader; the Leases of kube-controller-manager and kube-scheduler are held and renewed; the kubelet and its unit are healthy."
+  - A node that is no control plane is asked for its kubelet only.
+  - "The module does not fail because something is unhealthy: use RV(verdict) with C(until) and C(retries), so that each
+    retry shows its reason."
+extends_documentation_fragment:
+  - certops.kubernetes._attributes
+  - certops.kubernetes._attributes.action_group
+  - certops.kubernetes._attributes.info_module
+options:
+  planned:
+    description:
+      - Names of the certificates that are about to be renewed, such as V(apiserver) or V(controller-manager.conf).
+      - When nothing is wrong but what expired certificates among them explain, the verdict is V(expired_only).
+    type: list
+    elements: str
+    default: []
+  kubernetes_dir:
+    description: The folder of the node's Kubernetes configuration.
+    type: path
+    default: /etc/kubernetes
+seealso:
+  - module: certops.kubernetes.component_restart
+  - module: certops.kubernetes.certificate_info
+"""
+
+EXAMPLES = r"""
+- name: Wait until the node is healthy
+  certops.kubernetes.cluster_health_info:
+  register: health
+  until: health.verdict == 'healthy'
+  retries: 30
+  delay: 2
+
+- name: Is anything wrong that renewing these two certificates would not cure?
+  certops.kubernetes.cluster_health_info:
+    planned:
+      - apiserver
+      - controller-manager.conf
+  register: health
+  failed_when: health.verdict == 'unhealthy'
+"""
+
+RETURN = r"""
+verdict:
+  description:
+    - V(healthy) when every check is passed.
+    - V(expired_only) when each failure is explained by an expired certificate that is in O(planned).
+    - V(unhealthy) otherwise.
+  type: str
+  returned: always
+  sample: healthy
+msg:
+  description: The verdict and the reasons for it, in one line.
+  type: str
+  returned: always
+  sample: "healthy: kube-apiserver, etcd, kube-controller-manager, kube-scheduler, kubelet unit, kubelet"
+checks:
+  description: Every check that was made.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    name:
+      description: What was checked.
+      type: str
+      returned: always
+      sample: etcd
+    ok:
+      description: Whether it is as it should be.
+      type: bool
+      returned: always
+      sample: true
+    message:
+      description: What was seen, and for a failure its cause and remedy.
+      type: str
+      returned: always
+      sample: "etcd: 3 of 3 members answer and know a leader"
+    caused_by_expired:
+      description: Names of the expired certificates that explain a failure.
+      type: list
+      elements: str
+      returned: always
+      sample: []
+"""
+
+import typing as t
+from dataclasses import asdict
+from datetime import datetime, timezone
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.certops.kubernetes.plugins.module_utils._deps import missing_requirements
+from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
+from ansible_collections.certops.kubernetes.plugins.module_utils._health import check_health
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "planned": {"type": "list", "elements": "str", "default": []},
+            "kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"},
+        },
+        supports_check_mode=True,
+    )
+    missing = missing_requirements()
+    if missing:
+        module.fail_json(msg=" ".join(missing))
+    try:
+        result = health(module.params, datetime.now(timezone.utc))
+    except CertopsError as exc:
+        module.fail_json(msg=str(exc))
+    module.exit_json(changed=False, **result)
+
+
+def health(params: dict[str, t.Any], now: datetime) -> dict[str, t.Any]:
+    """The gate's verdict as the module returns it. Raises CertopsError when the node cannot be looked at."""
+    verdict = check_health(discover(now, params["kubernetes_dir"]), now, params["planned"])
+    checks = [{**asdict(check), "caused_by_expired": list(check.caused_by_expired)} for check in verdict.checks]
+    return {"verdict": verdict.verdict, "msg": verdict.summary(), "checks": checks}
+
+
+if __name__ == "__main__":
+    main()
