@@ -1,0 +1,255 @@
+// Copyright (c) certops.kubernetes contributors
+// GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+type object = map[string]any
+
+var listKinds = map[string]string{"leases": "LeaseList", "configmaps": "ConfigMapList", "namespaces": "NamespaceList", "nodes": "NodeList", "pods": "PodList"}
+
+// registryKey is where etcd keeps what lies at an API path, with the resource's plural and whether the path names one object.
+func registryKey(path string) (key, plural string, single, ok bool) {
+	words := strings.Split(strings.Trim(path, "/"), "/")
+	switch {
+	case len(words) > 2 && words[0] == "api" && words[1] == "v1":
+		words = words[2:]
+	case len(words) > 3 && words[0] == "apis" && words[1] == "coordination.k8s.io" && words[2] == "v1":
+		words = words[3:]
+	default:
+		return "", "", false, false
+	}
+	namespaced := len(words) > 2 && words[0] == "namespaces"
+	if namespaced {
+		words = append([]string{words[2], words[1]}, words[3:]...)
+	}
+	if listKinds[words[0]] == "" {
+		return "", "", false, false
+	}
+	single = namespaced && len(words) == 3 || !namespaced && len(words) == 2
+	return "/registry/" + strings.Join(words, "/"), words[0], single, namespaced && len(words) <= 3 || !namespaced && len(words) <= 2
+}
+
+func (s *apiServer) objects(w http.ResponseWriter, r *http.Request, path string) {
+	key, plural, single, ok := registryKey(path)
+	if !ok {
+		fail(w, http.StatusNotFound, "NotFound", "the server could not find the requested resource")
+		return
+	}
+	if r.Method != http.MethodGet {
+		s.writes.Lock()
+		defer s.writes.Unlock()
+	}
+	switch {
+	case !single && r.Method == http.MethodGet:
+		s.list(w, key, plural)
+	case !single && r.Method == http.MethodPost:
+		s.create(w, r, key)
+	case single && r.Method == http.MethodGet:
+		if found, ok := s.load(w, key); ok {
+			reply(w, http.StatusOK, found)
+		}
+	case single && r.Method == http.MethodPut:
+		s.replace(w, r, key)
+	case single && r.Method == http.MethodPatch:
+		s.patch(w, r, key)
+	default:
+		fail(w, http.StatusMethodNotAllowed, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+	}
+}
+
+func (s *apiServer) list(w http.ResponseWriter, key, plural string) {
+	found, err := s.etcd.scan(key+"/", key+"0")
+	if err != nil {
+		fail(w, http.StatusInternalServerError, "InternalError", err.Error())
+		return
+	}
+	items := []object{}
+	for _, kv := range found {
+		if item, err := decode(kv); err == nil {
+			items = append(items, item)
+		}
+	}
+	reply(w, http.StatusOK, object{"kind": listKinds[plural], "apiVersion": "v1", "metadata": object{}, "items": items})
+}
+
+func (s *apiServer) load(w http.ResponseWriter, key string) (object, bool) {
+	found, err := s.etcd.scan(key, "")
+	if err == nil && len(found) == 0 {
+		words := strings.Split(key, "/")
+		fail(w, http.StatusNotFound, "NotFound", fmt.Sprintf("%s %q not found", words[2], words[len(words)-1]))
+		return nil, false
+	}
+	var item object
+	if err == nil {
+		item, err = decode(found[0])
+	}
+	if err != nil {
+		fail(w, http.StatusInternalServerError, "InternalError", err.Error())
+		return nil, false
+	}
+	return item, true
+}
+
+func decode(kv keyValue) (object, error) {
+	item := object{}
+	if err := json.Unmarshal(kv.Value, &item); err != nil {
+		return nil, err
+	}
+	metadata(item)["resourceVersion"] = kv.ModRevision
+	return item, nil
+}
+
+func metadata(item object) object {
+	found, ok := item["metadata"].(object)
+	if !ok {
+		found = object{}
+		item["metadata"] = found
+	}
+	return found
+}
+
+func (s *apiServer) create(w http.ResponseWriter, r *http.Request, key string) {
+	item, ok := body[object](w, r)
+	if !ok {
+		return
+	}
+	name, _ := metadata(item)["name"].(string)
+	if found, err := s.etcd.scan(key+"/"+name, ""); err == nil && len(found) > 0 {
+		fail(w, http.StatusConflict, "AlreadyExists", fmt.Sprintf("%q already exists", name))
+		return
+	}
+	metadata(item)["creationTimestamp"] = time.Now().UTC().Format(time.RFC3339)
+	s.save(w, http.StatusCreated, key+"/"+name, item)
+}
+
+func (s *apiServer) replace(w http.ResponseWriter, r *http.Request, key string) {
+	item, ok := body[object](w, r)
+	if !ok {
+		return
+	}
+	found, ok := s.load(w, key)
+	if !ok {
+		return
+	}
+	if wanted, _ := metadata(item)["resourceVersion"].(string); wanted != "" && wanted != metadata(found)["resourceVersion"] {
+		conflict(w, key)
+		return
+	}
+	s.save(w, http.StatusOK, key, item)
+}
+
+// patch knows merge patches and the JSON patch operations test, add and replace.
+func (s *apiServer) patch(w http.ResponseWriter, r *http.Request, key string) {
+	found, ok := s.load(w, key)
+	if !ok {
+		return
+	}
+	before := metadata(found)["resourceVersion"]
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/json-patch+json") {
+		operations, ok := body[[]jsonPatchOperation](w, r)
+		if !ok {
+			return
+		}
+		for _, o := range operations {
+			if err := o.apply(found); err != nil {
+				fail(w, http.StatusUnprocessableEntity, "Invalid", err.Error())
+				return
+			}
+		}
+	} else {
+		change, ok := body[object](w, r)
+		if !ok {
+			return
+		}
+		merge(found, change)
+	}
+	if metadata(found)["resourceVersion"] != before {
+		conflict(w, key)
+		return
+	}
+	s.save(w, http.StatusOK, key, found)
+}
+
+type jsonPatchOperation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value"`
+}
+
+func (o jsonPatchOperation) apply(item object) error {
+	words := strings.Split(strings.TrimPrefix(o.Path, "/"), "/")
+	for _, word := range words[:len(words)-1] {
+		next, ok := item[word].(object)
+		if !ok {
+			return fmt.Errorf("the server rejected our request due to an error in our request: no %s", o.Path)
+		}
+		item = next
+	}
+	last := words[len(words)-1]
+	switch {
+	case o.Op == "test" && fmt.Sprint(item[last]) != fmt.Sprint(o.Value):
+		return fmt.Errorf("testing value %s failed", o.Path)
+	case o.Op == "replace", o.Op == "add":
+		item[last] = o.Value
+	case o.Op != "test":
+		return fmt.Errorf("operation %q is not known here", o.Op)
+	}
+	return nil
+}
+
+func merge(item, change object) {
+	for name, value := range change {
+		inner, isObject := value.(object)
+		old, wasObject := item[name].(object)
+		switch {
+		case value == nil:
+			delete(item, name)
+		case isObject && wasObject:
+			merge(old, inner)
+		default:
+			item[name] = value
+		}
+	}
+}
+
+func (s *apiServer) save(w http.ResponseWriter, status int, key string, item object) {
+	delete(metadata(item), "resourceVersion")
+	data, err := json.Marshal(item)
+	if err == nil {
+		err = s.etcd.put(key, string(data))
+	}
+	if err != nil {
+		fail(w, http.StatusInternalServerError, "InternalError", err.Error())
+		return
+	}
+	if saved, ok := s.load(w, key); ok {
+		reply(w, status, saved)
+	}
+}
+
+func conflict(w http.ResponseWriter, key string) {
+	fail(w, http.StatusConflict, "Conflict", fmt.Sprintf("Operation cannot be fulfilled on %s: the object has been modified; "+
+		"please apply your changes to the latest version and try again", key))
+}
+
+func body[T any](w http.ResponseWriter, r *http.Request) (T, bool) {
+	var value T
+	data, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+	if err == nil {
+		err = json.Unmarshal(data, &value)
+	}
+	if err != nil {
+		fail(w, http.StatusBadRequest, "BadRequest", err.Error())
+	}
+	return value, err == nil
+}

@@ -1,0 +1,139 @@
+// Copyright (c) certops.kubernetes contributors
+// GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package main
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"log"
+	"math/big"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// hotPair is a certificate and key that follow their files, as the API server's dynamic serving content does: a pair that does
+// not match is refused and the old one stays. The real one is woken by inotify; looking every few milliseconds comes to the same.
+type hotPair struct {
+	certFile, keyFile string
+	current           atomic.Pointer[tls.Certificate]
+	seen              [2]fileState
+}
+
+type fileState struct {
+	size    int64
+	changed time.Time
+	inode   uint64
+}
+
+func stateOf(path string) fileState {
+	var found syscall.Stat_t
+	if err := syscall.Stat(path, &found); err != nil {
+		return fileState{}
+	}
+	return fileState{found.Size, time.Unix(found.Mtim.Unix()), found.Ino}
+}
+
+func newHotPair(certFile, keyFile string) (*hotPair, error) {
+	p := &hotPair{certFile: certFile, keyFile: keyFile}
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		return nil, err
+	}
+	p.current.Store(&pair)
+	p.seen = [2]fileState{stateOf(certFile), stateOf(keyFile)}
+	return p, nil
+}
+
+func (p *hotPair) watch(every time.Duration) {
+	for range time.Tick(every) {
+		now := [2]fileState{stateOf(p.certFile), stateOf(p.keyFile)}
+		if now == p.seen {
+			continue
+		}
+		pair, err := tls.LoadX509KeyPair(p.certFile, p.keyFile)
+		if err != nil {
+			continue // tried again until both files fit together
+		}
+		p.seen = now
+		p.current.Store(&pair)
+		log.Printf("loaded a new pair from %s", p.certFile)
+	}
+}
+
+// pairFromDisk reads the files again for every handshake.
+func pairFromDisk(certFile, keyFile string) (*tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		return nil, err
+	}
+	return &pair, nil
+}
+
+func loadPool(path string) (*x509.CertPool, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("no certificate in %s", path)
+	}
+	return pool, nil
+}
+
+// selfSigned makes a serving certificate in memory, valid from an hour ago for a year, as the components do without files;
+// it is signed by a CA of its own, which is thrown away.
+func selfSigned(name string, lifetime time.Duration) (*tls.Certificate, error) {
+	notBefore := time.Now().Add(-time.Hour)
+	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	ca := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name + "-ca"},
+		NotBefore: notBefore, NotAfter: notBefore.Add(lifetime), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano() + 1), Subject: pkix.Name{CommonName: name},
+		NotBefore: notBefore, NotAfter: notBefore.Add(lifetime), BasicConstraintsValid: true,
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames:    []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, caKey)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+}
+
+func writePair(pair *tls.Certificate, certFile, keyFile string) error {
+	der, err := x509.MarshalECPrivateKey(pair.PrivateKey.(*ecdsa.PrivateKey))
+	if err != nil {
+		return err
+	}
+	var cert, key bytes.Buffer
+	pem.Encode(&cert, &pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})
+	pem.Encode(&key, &pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
+	if err := os.WriteFile(keyFile, key.Bytes(), 0o600); err != nil {
+		return err
+	}
+	return os.WriteFile(certFile, cert.Bytes(), 0o644)
+}
