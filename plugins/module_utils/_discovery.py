@@ -1,0 +1,178 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""The kubelet's configuration, the static-pod manifests and the running processes → what is on a node.
+
+Reads files and `/proc`, changes nothing. What cannot be read is a problem of the result, never an error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import typing as t
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from ansible_collections.certops.kubernetes.plugins.module_utils._credentials import find_credentials, read_kubeconfig
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_config import KubeletSettings, read_kubelet
+from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import (
+    API_SERVER,
+    CONTROLLER_MANAGER,
+    DEFAULT_PORTS,
+    ETCD,
+    KUBELET,
+    KUBELET_DEFAULT_CONFIG,
+    SCHEDULER,
+    STATIC_POD_COMPONENTS,
+    parse_flags,
+)
+from ansible_collections.certops.kubernetes.plugins.module_utils._manifests import Manifest, read_manifests
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import Component, Endpoint, Finding, Node
+from ansible_collections.certops.kubernetes.plugins.module_utils._processes import (
+    RunningProcess,
+    choose,
+    list_processes,
+    own_processes,
+)
+
+if t.TYPE_CHECKING:
+    from datetime import datetime
+
+_EVERY_ADDRESS = ("", "0.0.0.0", "::", "*")
+_NODE_USER = re.compile(r"^system:node:([^@]+)")
+# What kubelets write for a kubeconfig that they got by TLS bootstrap: names of nothing.
+_MEANINGLESS_CLUSTERS = ("default-cluster",)
+
+
+def discover(
+    now: datetime, kubernetes_dir: str = "/etc/kubernetes", *, proc: str = "/proc", kubelet_config: str = KUBELET_DEFAULT_CONFIG
+) -> Node:
+    """What is on this node: components with their processes and addresses, and credentials.
+
+    `now` is kept for callers that stamp their results with one time; nothing here depends on it. `proc` and `kubelet_config`
+    are where to look for processes and for the configuration of a kubelet that does not run.
+    """
+    del now
+    running = own_processes(list_processes(proc, (*STATIC_POD_COMPONENTS, KUBELET)), proc)
+    kubelet = read_kubelet(_kubelet_process(running), kubernetes_dir, kubelet_config)
+    manifests, problems = read_manifests(kubelet.static_pod_path)
+    components: dict[str, Component] = {}
+    for manifest in manifests:
+        component = _component(manifest, running)
+        known = components.get(manifest.component)
+        if known is None or (known.process is None and component.process is not None):
+            components[manifest.component] = component
+    if kubelet.present:
+        components[KUBELET] = _kubelet_component(kubelet)
+    credentials = find_credentials(components, kubelet, kubernetes_dir)
+    return Node(
+        name=_node_name(components, kubelet),
+        cluster=_cluster_name(components, kubelet, kubernetes_dir),
+        kubernetes_dir=kubernetes_dir,
+        components=components,
+        credentials=credentials,
+        problems=(*kubelet.problems, *problems, *_nothing_here(components, kubelet, kubernetes_dir)),
+    )
+
+
+def _kubelet_process(running: t.Sequence[RunningProcess]) -> t.Any:
+    """The node's own kubelet: in our PID namespace and in no pod."""
+    kubelets = [one for one in running if os.path.basename(one.argv[0]) == KUBELET and one.nesting == 1 and not one.in_static_pod]
+    return kubelets[-1].process if kubelets else None
+
+
+def _component(manifest: Manifest, running: t.Sequence[RunningProcess]) -> Component:
+    chosen = choose(manifest.argv, running, exact=False)
+    flags = parse_flags(chosen.argv if chosen else manifest.argv)
+    bare = Component(manifest.component, flags, manifest.path, process=chosen.process if chosen else None, mounts=manifest.mounts)
+    return replace(bare, endpoints=tuple(component_endpoints(bare)))
+
+
+def _kubelet_component(kubelet: KubeletSettings) -> Component:
+    endpoints = (Endpoint(KUBELET, kubelet.host, kubelet.port, "kubelet-serving"),) if kubelet.port else ()
+    return Component(KUBELET, kubelet.flags, unit="kubelet.service", process=kubelet.process, endpoints=endpoints)
+
+
+def component_endpoints(component: Component) -> list[Endpoint]:
+    """Where a component of the control plane or etcd serves TLS, by its flags."""
+    if component.name == ETCD:
+        return [
+            *_url_endpoints(component, "listen-client-urls", "etcd/server"),
+            *_url_endpoints(component, "listen-peer-urls", "etcd/peer"),
+        ]
+    port = _port(component.flag("secure-port"), DEFAULT_PORTS.get(component.name, 0))
+    if not port:
+        return []
+    host = component.flag("bind-address") or ""
+    if host in _EVERY_ADDRESS:
+        host = (component.flag("advertise-address") or "") if component.name == API_SERVER else ""
+    named = {API_SERVER: "apiserver", CONTROLLER_MANAGER: "controller-manager-serving", SCHEDULER: "scheduler-serving"}
+    credential = named.get(component.name) if component.flag("tls-cert-file") else None
+    return [Endpoint(component.name, host if host not in _EVERY_ADDRESS else "127.0.0.1", port, credential)]
+
+
+def _url_endpoints(component: Component, flag: str, credential: str) -> t.Iterator[Endpoint]:
+    for url in (component.flag(flag) or "").split(","):
+        try:
+            parts = urlsplit(url.strip())
+            port = parts.port
+        except ValueError:
+            continue
+        if parts.scheme == "https" and parts.hostname is not None and port:
+            host = parts.hostname if parts.hostname not in _EVERY_ADDRESS else "127.0.0.1"
+            yield Endpoint(component.name, host, port, credential)
+
+
+def _port(value: str | None, default: int) -> int:
+    """A port number; the default for what is none, 0 for a server that is switched off."""
+    return int(value) if value and value.isdigit() and int(value) < 65536 else default
+
+
+def _node_name(components: t.Mapping[str, Component], kubelet: KubeletSettings) -> str | None:
+    """Kubernetes' name of this node: the kubelet's flag, its user in kubelet.conf, etcd's name (kubeadm's choice), the host's name."""
+    override = kubelet.value("hostname-override")
+    if override:
+        return override
+    config = read_kubeconfig(kubelet.kubeconfig) if kubelet.present else None
+    for user in config.users if config is not None else ():
+        match = _NODE_USER.match(user)
+        if match:
+            return match.group(1)
+    if not kubelet.present and not components:
+        return None
+    return os.uname().nodename.lower()
+
+
+def _cluster_name(components: t.Mapping[str, Component], kubelet: KubeletSettings, kubernetes_dir: str) -> str | None:
+    """The controller-manager's --cluster-name, which kubeadm sets; else what admin.conf or kubelet.conf call the cluster."""
+    manager = components.get(CONTROLLER_MANAGER)
+    flag = manager.flag("cluster-name") if manager else None
+    if flag:
+        return flag
+    for path in (os.path.join(kubernetes_dir, "admin.conf"), kubelet.kubeconfig):
+        config = read_kubeconfig(path)
+        context = config.contexts.get(config.current_context or "") if config is not None else None
+        if context is not None and context.cluster and context.cluster not in _MEANINGLESS_CLUSTERS:
+            return context.cluster
+    return None
+
+
+def _nothing_here(components: t.Mapping[str, Component], kubelet: KubeletSettings, kubernetes_dir: str) -> list[Finding]:
+    if components:
+        return []
+    return [
+        Finding(
+            code="missing",
+            severity="critical",
+            message="There is no kubelet on this host and no static-pod manifest in %s." % kubelet.static_pod_path,
+            remedy="Check that this host is a node of a Kubernetes cluster, that the task runs as root (become: true), and kubernetes_dir (%s)."
+            % kubernetes_dir,
+        )
+    ]
+
+
+__all__ = ("component_endpoints", "discover")

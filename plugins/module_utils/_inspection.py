@@ -1,0 +1,293 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""What was discovered on a node → its records: what lies in files, what is served, who has what, and what is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import typing as t
+from dataclasses import asdict, dataclass, fields
+
+from ansible_collections.certops.kubernetes.plugins.module_utils._findings import (
+    About,
+    Thresholds,
+    chain_invalid,
+    date_findings,
+    iso,
+    key_mismatch,
+    key_readable_by_others,
+    missing,
+    other_users,
+    outlives_ca,
+    process_has_older_file,
+    served_differs,
+    status_by_severity,
+    status_of,
+    unreachable,
+    unreadable,
+)
+from ansible_collections.certops.kubernetes.plugins.module_utils._material import Material, read_material
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Credential, Endpoint, Finding, Node, Reader, Record
+from ansible_collections.certops.kubernetes.plugins.module_utils._readers import Served, readers_of
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewable import Renewability, renewability
+from ansible_collections.certops.kubernetes.plugins.module_utils._tls_probe import Probe
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
+    Certificate,
+    CertificateFacts,
+    chain_problem,
+    describe,
+    not_after,
+    parse_certificates,
+)
+
+if t.TYPE_CHECKING:
+    from datetime import datetime
+
+_DAY = 86400
+_OTHERS = 0o007
+_RENEW = "Renew it: certops.kubernetes.rotate does that, or kubeadm certs renew."
+
+
+@dataclass(frozen=True)
+class _Inspection:
+    """What every record of one inspection needs."""
+
+    node: Node
+    host: str
+    cluster: str | None
+    now: datetime
+    thresholds: Thresholds
+    materials: t.Mapping[str, Material]
+
+    @property
+    def node_name(self) -> str:
+        return self.node.name or self.host
+
+
+def inspect_node(
+    node: Node, host: str, cluster: str | None, now: datetime, thresholds: Thresholds, probe_timeout_seconds: float = 2.0
+) -> list[Record]:
+    """The records of a node: each credential, then what each address serves (all asked at once, each for `probe_timeout_seconds`).
+
+    `host` is the inventory's name of it; `cluster` overrides the discovered name. Never raises for what it finds.
+    """
+    endpoints = [endpoint for component in node.components.values() for endpoint in component.endpoints]
+    probes = {endpoint: Probe(endpoint.host, endpoint.port, None, probe_timeout_seconds) for endpoint in endpoints}
+    materials = {name: read_material(credential) for name, credential in node.credentials.items()}
+    inspection = _Inspection(node, host, cluster or node.cluster, now, thresholds, materials)
+    shown = {endpoint: _shown(probe) for endpoint, probe in probes.items()}
+    served: Served = {
+        endpoint: hashlib.sha256(seen).hexdigest() if isinstance(seen, bytes) else None for endpoint, seen in shown.items()
+    }
+    records = [_file_record(inspection, credential, served) for credential in node.credentials.values()]
+    records.extend(_served_record(inspection, endpoint, seen) for endpoint, seen in shown.items())
+    return records
+
+
+def record_to_dict(record: Record) -> dict[str, t.Any]:
+    """A record as JSON knows it: every key there, lists for tuples, null for what has no value."""
+    return {entry.name: _plain(getattr(record, entry.name)) for entry in fields(record)}
+
+
+def _plain(value: t.Any) -> t.Any:
+    if isinstance(value, tuple):
+        return [asdict(entry) if isinstance(entry, (Reader, Finding)) else entry for entry in value]
+    return value
+
+
+def _shown(probe: Probe) -> bytes | CertopsError:
+    try:
+        return probe.result().der
+    except CertopsError as error:
+        return error
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def _file_record(inspection: _Inspection, credential: Credential, served: Served) -> Record:
+    material = inspection.materials[credential.name]
+    renewable = renewability(credential, material, inspection.node, inspection.materials, inspection.now)
+    about = About(
+        credential.name, credential.cert_path, inspection.node_name, _remedy(credential, renewable), cosmetic=credential.self_signed_is_normal
+    )
+    fingerprint = material.facts.fingerprint_sha256 if material.facts else None
+    readers = readers_of(credential, inspection.node, fingerprint, served)
+    findings = (
+        *_file_findings(inspection, credential, material, about),
+        *_key_findings(credential, material, about),
+        *_reader_findings(readers, about),
+    )
+    values = {
+        "name": credential.name,
+        "component": credential.component,
+        "presented_by": credential.presented_by,
+        "presented_to": credential.presented_to,
+        "usage": credential.usage,
+        "source": "kubeconfig" if credential.kind == "kubeconfig" else "file",
+        "path": credential.cert_path,
+        "address": None,
+        "ca": credential.ca,
+        "renewable": renewable.renewable,
+        "not_renewable_because": renewable.because,
+        "externally_managed": renewable.externally_managed,
+        "readers": readers,
+        "findings": findings,
+    }
+    if material.facts is None:
+        return _record(inspection, values, status=material.problem_code or status_by_severity(findings), **_key_identity(material))
+    return _dated_record(inspection, values, material.facts)
+
+
+def _key_identity(material: Material) -> dict[str, t.Any]:
+    if material.key_id is None:
+        return {}
+    return dict(zip(("fingerprint_sha256", "key_algorithm", "key_bits"), material.key_id))
+
+
+def _remedy(credential: Credential, renewable: Renewability) -> str:
+    if renewable.renewable:
+        return _RENEW
+    if credential.kind == "ca":
+        return "Rotate this certificate authority before it ends; everything that it signed ends with it."
+    if credential.self_signed_is_normal:
+        return "Move the file and its key away and restart the kubelet: it makes new ones."
+    if credential.managed_by == "kubelet":
+        return "The kubelet should have renewed it by itself: look at its log and at rotateCertificates, then restart it."
+    if renewable.externally_managed:
+        return "Have it signed anew where the key of its CA is kept (%s)." % renewable.because
+    return "It cannot be renewed here yet: %s." % renewable.because
+
+
+def _file_findings(inspection: _Inspection, credential: Credential, material: Material, about: About) -> t.Iterator[Finding]:
+    if material.problem is not None:
+        yield missing(about, material.problem) if material.problem_code == "missing" else unreadable(about, material.problem)
+    if material.facts is not None:
+        facts = material.facts
+        yield from date_findings(about, facts.not_before, facts.not_after, inspection.now, inspection.thresholds)
+        yield from _chain_findings(inspection, credential.ca, material.certificates, about)
+    if material.other_users:
+        yield other_users(about, material.other_users)
+
+
+def _chain_findings(inspection: _Inspection, ca_name: str | None, certificates: t.Sequence[Certificate], about: About) -> t.Iterator[Finding]:
+    """Whether a certificate (with what follows it in its file) verifies under its CA. A CA that cannot be read has a finding itself."""
+    ca = inspection.materials.get(ca_name or "")
+    if ca is None or ca_name is None or not ca.certificates:
+        return
+    leaf, chain = certificates[0], certificates[1:]
+    problem = chain_problem(leaf, ca.certificates)
+    issuers: t.Sequence[Certificate] = ca.certificates
+    if problem is not None:
+        intermediates = [one for one in chain if chain_problem(one, ca.certificates) is None and chain_problem(leaf, [one]) is None]
+        if not intermediates:
+            yield chain_invalid(about, inspection.node.credentials[ca_name].cert_path, problem)
+            return
+        issuers = intermediates
+    end = max(not_after(issuer) for issuer in issuers if chain_problem(leaf, [issuer]) is None)
+    if not_after(leaf) > end:
+        yield outlives_ca(about, inspection.node.credentials[ca_name].cert_path, not_after(leaf), end)
+
+
+def _key_findings(credential: Credential, material: Material, about: About) -> t.Iterator[Finding]:
+    if credential.key_path is None:
+        return
+    if material.key_state == "mismatch":
+        yield key_mismatch(about, credential.key_path)
+    elif material.key_state == "unreadable":
+        yield unreadable(about, material.key_problem or "its key cannot be read")
+    elif material.key_state == "missing" and credential.kind != "ca":
+        # A CA whose key is kept elsewhere is a way to work, no mistake.
+        yield missing(about, material.key_problem or "its key is not there")
+    if material.key_mode is not None and material.key_mode & _OTHERS:
+        yield key_readable_by_others(about, credential.key_path, material.key_mode)
+
+
+def _reader_findings(readers: t.Sequence[Reader], about: About) -> t.Iterator[Finding]:
+    for reader in readers:
+        if reader.in_use == "false" and reader.proof != "handshake":
+            yield process_has_older_file(about, reader.component, reader.proof)
+
+
+# --- addresses -------------------------------------------------------------------------------------------------------
+
+
+def _served_record(inspection: _Inspection, endpoint: Endpoint, seen: bytes | CertopsError) -> Record:
+    credential = inspection.node.credentials.get(endpoint.credential or "")
+    self_signed = credential is None or credential.self_signed_is_normal
+    remedy = "Restart %s when it suits: it makes a new one." % endpoint.component if credential is None else "Renew %s." % credential.cert_path
+    about = About("served:" + endpoint.address, endpoint.address, inspection.node_name, remedy, cosmetic=self_signed)
+    values = {
+        "name": about.name,
+        "component": endpoint.component,
+        "presented_by": endpoint.component,
+        "presented_to": credential.presented_to if credential else None,
+        "usage": "server",
+        "source": "served",
+        "path": None,
+        "address": endpoint.address,
+        "ca": credential.ca if credential else None,
+        "renewable": False,
+        "not_renewable_because": "it is what an address serves; its file is %s"
+        % (credential.cert_path if credential else "nowhere, the component made it in memory"),
+        "externally_managed": False,
+        "readers": (),
+    }
+    if isinstance(seen, CertopsError):
+        return _record(inspection, {**values, "findings": (unreachable(about, str(seen)),)}, status="unreachable")
+    try:
+        certificate = parse_certificates(ssl.DER_cert_to_PEM_cert(seen).encode(), endpoint.address)[0]
+        facts = describe(certificate, endpoint.address)
+    except CertopsError as error:
+        return _record(inspection, {**values, "findings": (unreadable(about, str(error)),)}, status="unreadable")
+    findings = tuple(_served_findings(inspection, credential, certificate, facts, about))
+    return _dated_record(inspection, {**values, "findings": findings}, facts)
+
+
+def _served_findings(
+    inspection: _Inspection, credential: Credential | None, certificate: Certificate, facts: CertificateFacts, about: About
+) -> t.Iterator[Finding]:
+    yield from date_findings(about, facts.not_before, facts.not_after, inspection.now, inspection.thresholds)
+    on_disk = inspection.materials[credential.name].facts if credential else None
+    if credential is not None and on_disk is not None and on_disk.fingerprint_sha256 != facts.fingerprint_sha256:
+        yield served_differs(about, credential.cert_path)
+        yield from _chain_findings(inspection, credential.ca, [certificate], about)
+
+
+# --- records ---------------------------------------------------------------------------------------------------------
+
+
+def _dated_record(inspection: _Inspection, values: t.Mapping[str, t.Any], facts: CertificateFacts) -> Record:
+    seconds_left = int((facts.not_after - inspection.now).total_seconds())
+    return _record(
+        inspection,
+        values,
+        status=status_of(facts.not_before, facts.not_after, inspection.now, values["findings"]),
+        subject=facts.subject,
+        issuer=facts.issuer,
+        sans=facts.sans,
+        serial=facts.serial,
+        fingerprint_sha256=facts.fingerprint_sha256,
+        key_algorithm=facts.key_algorithm,
+        key_bits=facts.key_bits,
+        signature_algorithm=facts.signature_algorithm,
+        not_before=iso(facts.not_before),
+        not_after=iso(facts.not_after),
+        seconds_left=seconds_left,
+        days_left=seconds_left // _DAY,
+        lifetime_days=(facts.not_after - facts.not_before).days,
+    )
+
+
+def _record(inspection: _Inspection, values: t.Mapping[str, t.Any], **described: t.Any) -> Record:
+    """A record; what is not described has no value."""
+    known = {"cluster": inspection.cluster, "host": inspection.host, "node": inspection.node.name, **values, **described}
+    return Record(**{entry.name: known.get(entry.name) for entry in fields(Record) if entry.name != "schema_version"})
+
+
+__all__ = ("Thresholds", "inspect_node", "record_to_dict")

@@ -1,0 +1,149 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""What lies in the files of a credential, read once and bounded: certificates, whether the key belongs to them, who may read it.
+
+Nothing of a private key leaves this file: only whether it is there, whether it matches, and its mode.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, read_bounded
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
+    Certificate,
+    CertificateFacts,
+    describe,
+    key_matches,
+    load_private_key,
+    parse_certificates,
+    public_key_id,
+)
+
+if t.TYPE_CHECKING:
+    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Credential
+
+_PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Material:
+    """The content of a credential's files.
+
+    `certificates` is empty when there are none to be read; `problem` and `problem_code` (missing, unreadable) then say why.
+    `key_state` is matching, mismatch, missing, unreadable or none (no key belongs to it); `key_problem` explains.
+    `key_id` is (SHA-256 of the public key, algorithm, bits) of a signing key.
+    """
+
+    certificates: tuple[Certificate, ...] = ()
+    facts: CertificateFacts | None = None
+    problem_code: str | None = None
+    problem: str | None = None
+    key_state: str = "none"
+    key_problem: str | None = None
+    key_id: tuple[str, str, int | None] | None = None
+    key_mode: int | None = None
+    other_users: int = 0
+
+    @property
+    def leaf(self) -> Certificate | None:
+        """The first certificate: the one that is used."""
+        return self.certificates[0] if self.certificates else None
+
+
+def read_material(credential: Credential) -> Material:
+    """Look at a credential's files. Garbage in them is part of the result, never an error."""
+    if credential.kind == "signing-key":
+        return _signing_key(credential)
+    users = 0
+    try:
+        if credential.kind == "kubeconfig":
+            certificate_data, key_data, users = _from_kubeconfig(credential.cert_path)
+        else:
+            certificate_data, key_data = read_bounded(credential.cert_path), None
+        certificates = tuple(parse_certificates(certificate_data, credential.cert_path))
+        facts = describe(certificates[0], credential.cert_path)
+    except MissingFile as error:
+        return _without_certificate(credential, "missing", error)
+    except CertopsError as error:
+        return _without_certificate(credential, "unreadable", error)
+    state, problem = _key_state(credential, certificates, key_data)
+    return Material(certificates, facts, key_state=state, key_problem=problem, key_mode=_mode(credential.key_path), other_users=users)
+
+
+def _without_certificate(credential: Credential, code: str, error: CertopsError) -> Material:
+    return Material(problem_code=code, problem=str(error), key_mode=_mode(credential.key_path))
+
+
+def _from_kubeconfig(path: str) -> tuple[bytes, bytes | None, int]:
+    """(certificate, key, number of further users) of the current user. Raises CertopsError."""
+    config = parse_kubeconfig(read_bounded(path), path)
+    user = config.current_user()
+    if user.client_certificate_data is None:
+        raise CertopsError("the user of the current context of %s has no client certificate embedded" % path)
+    return user.client_certificate_data, user.client_key_data, len(config.users) - 1
+
+
+def _key_state(credential: Credential, certificates: t.Sequence[Certificate], embedded: bytes | None) -> tuple[str, str | None]:
+    if credential.key_path is None:
+        return "none", None
+    if credential.kind == "kubeconfig" and embedded is None:
+        return "missing", "the user of the current context of %s has no key embedded" % credential.key_path
+    try:
+        key = load_private_key(embedded if embedded is not None else read_bounded(credential.key_path), credential.key_path)
+    except MissingFile as error:
+        return "missing", str(error)
+    except CertopsError as error:
+        return "unreadable", str(error)
+    # A CA file may be a bundle, in any order; of a pair, the first certificate is the one that is shown.
+    candidates = certificates if credential.kind == "ca" else certificates[:1]
+    matches = any(key_matches(certificate, key) for certificate in candidates)
+    return ("matching", None) if matches else ("mismatch", None)
+
+
+def _signing_key(credential: Credential) -> Material:
+    mode = _mode(credential.key_path)
+    try:
+        public = read_bounded(credential.cert_path)
+        key_id = public_key_id(public, credential.cert_path)
+    except MissingFile as error:
+        return Material(problem_code="missing", problem=str(error), key_mode=mode)
+    except CertopsError as error:
+        return Material(problem_code="unreadable", problem=str(error), key_mode=mode)
+    if credential.key_path is None:
+        return Material(key_id=key_id, key_mode=mode)
+    try:
+        signing_id = public_key_id(read_bounded(credential.key_path), credential.key_path)
+        known = {public_key_id(block.group(), credential.cert_path)[0] for block in _PEM_BLOCK.finditer(public)}
+    except MissingFile as error:
+        return Material(key_id=key_id, key_mode=mode, key_state="missing", key_problem=str(error))
+    except CertopsError as error:
+        return Material(key_id=key_id, key_mode=mode, key_state="unreadable", key_problem=str(error))
+    # The file of public keys may hold several; the one that signs now names the record.
+    if signing_id[0] in known:
+        return Material(key_id=signing_id, key_mode=mode, key_state="matching")
+    return Material(key_id=key_id, key_mode=mode, key_state="mismatch")
+
+
+def _mode(path: str | None) -> int | None:
+    """The permission bits of a regular file, symbolic links followed; None when there is none."""
+    if path is None:
+        return None
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return stat.S_IMODE(found.st_mode) if stat.S_ISREG(found.st_mode) else None
+
+
+__all__ = ("Material", "read_material")

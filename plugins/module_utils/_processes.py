@@ -1,0 +1,190 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""Running processes of Kubernetes' components, read from `/proc`, and what a process sees at a path.
+
+A node may run API servers of other people's clusters as ordinary pods (vcluster, Kamaji), or whole clusters in containers
+(kind). Three facts tell ours from theirs: the argument vector, the pod's UID in the cgroup (a static pod's is 32 hexadecimal
+digits, Kubernetes `pkg/kubelet/config/common.go` applyDefaults; an ordinary pod's is a UUID), and how deeply the process is
+nested in PID namespaces.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import typing as t
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import Process
+
+if t.TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+# cgroupfs driver: ".../pod<uid>/<container>"; systemd driver: "kubepods-burstable-pod<uid, dashes as underscores>.slice".
+_POD_UID = re.compile(r"pod([0-9a-f]{32}|[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?=/|\.slice|:|$)")
+_MAX_CMDLINE_BYTES = 256 * 1024
+# A container has a PID namespace of its own below the node's; a cluster inside a container is one level deeper.
+_DEEPEST_NESTING = 2
+
+
+@dataclass(frozen=True)
+class RunningProcess:
+    """A process with what tells whose it is."""
+
+    process: Process
+    pod_uid: str | None  # of the innermost pod that its cgroup names; None: in no pod
+    nesting: int  # levels of PID namespaces from ours down to its own; 1: the same as ours
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The argument vector."""
+        return self.process.argv
+
+    @property
+    def in_static_pod(self) -> bool:
+        """Whether its cgroup is that of a static pod."""
+        return self.pod_uid is not None and len(self.pod_uid) == 32
+
+
+def list_processes(proc: str = "/proc", names: Collection[str] | None = None) -> list[RunningProcess]:
+    """The running processes, oldest PID first; `names` keeps those whose program has one of these base names.
+
+    Processes that end while they are looked at are left out. Kernel threads and zombies have no argument vector and are left out.
+    """
+    pids = sorted(int(entry) for entry in _entries(proc) if entry.isdigit())
+    found = (_read_process(proc, pid, names) for pid in pids)
+    return [process for process in found if process is not None]
+
+
+def find_process(argv: Sequence[str], proc: str = "/proc") -> Process | None:
+    """The process of this node's static pod (or unit) that runs exactly this command, or None.
+
+    The first word is compared by its base name. Of several, one in a static pod wins, then the youngest.
+    """
+    if not argv:
+        return None
+    running = own_processes(list_processes(proc, [os.path.basename(argv[0])]), proc)
+    chosen = choose(argv, running, exact=True)
+    return chosen.process if chosen else None
+
+
+def own_processes(running: Sequence[RunningProcess], proc: str = "/proc") -> list[RunningProcess]:
+    """Those that can be this node's: not in an ordinary pod (but for our own, when we run in one), not in a cluster within a container."""
+    ours = pod_uid(_read(os.path.join(proc, "self", "cgroup")))
+    return [
+        candidate
+        for candidate in running
+        if candidate.nesting <= _DEEPEST_NESTING
+        and (candidate.pod_uid is None or candidate.in_static_pod or candidate.pod_uid == ours)
+    ]
+
+
+def choose(argv: Sequence[str], running: Sequence[RunningProcess], *, exact: bool) -> RunningProcess | None:
+    """The one of `running` that runs this command.
+
+    With `exact`, every word must agree. Without, a process of a static pod with the same program is accepted as well: its
+    manifest may have been changed since it started.
+    """
+    same_program = [candidate for candidate in running if _same_program(argv, candidate.argv)]
+    alike = [candidate for candidate in same_program if tuple(candidate.argv[1:]) == tuple(argv[1:])]
+    if not alike and not exact:
+        alike = [candidate for candidate in same_program if candidate.in_static_pod]
+    return max(alike, key=lambda candidate: (candidate.in_static_pod, candidate.process.start_ticks), default=None)
+
+
+def process_alive(process: Process, proc: str = "/proc") -> bool:
+    """Whether this very process still runs (a later one with the same PID has another start time; a zombie does not run)."""
+    stat = _parse_stat(_read(os.path.join(proc, str(process.pid), "stat")))
+    return stat is not None and stat[0] not in ("Z", "X") and stat[1] == process.start_ticks
+
+
+def seen_inode(pid: int, path: str, proc: str = "/proc") -> tuple[int, int] | None:
+    """(st_dev, st_ino) of what a process sees at a path of its own mount namespace; None when that cannot be seen."""
+    try:
+        found = os.stat(os.path.join(proc, str(pid), "root", path.lstrip("/")))
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def pod_uid(cgroup: str) -> str | None:
+    """The UID of the innermost pod that a `/proc/PID/cgroup` names (cgroup v1 or v2, cgroupfs or systemd driver), with dashes."""
+    found: list[str] = []
+    for line in cgroup.splitlines():
+        uids = _POD_UID.findall(line)
+        if len(uids) > 0:
+            found.append(uids[-1])
+    return found[0].replace("_", "-") if found else None
+
+
+def _same_program(wanted: Sequence[str], argv: Sequence[str]) -> bool:
+    return bool(wanted) and bool(argv) and os.path.basename(wanted[0]) == os.path.basename(argv[0])
+
+
+def _read_process(proc: str, pid: int, names: Collection[str] | None) -> RunningProcess | None:
+    folder = os.path.join(proc, str(pid))
+    words = _read(os.path.join(folder, "cmdline")).split("\0")
+    if words and words[-1] == "":
+        words.pop()
+    if not words or (names is not None and os.path.basename(words[0]) not in names):
+        return None
+    stat = _parse_stat(_read(os.path.join(folder, "stat")))
+    if stat is None or stat[0] in ("Z", "X"):
+        return None
+    process = Process(pid=pid, start_ticks=stat[1], argv=tuple(words), started_at=_wall_clock(stat[1]))
+    return RunningProcess(process, pod_uid(_read(os.path.join(folder, "cgroup"))), _nesting(_read(os.path.join(folder, "status"))))
+
+
+def _parse_stat(text: str) -> tuple[str, int] | None:
+    """(state, start time in clock ticks since boot) from `/proc/PID/stat`; proc(5) fields 3 and 22, counted after the name's parenthesis."""
+    fields = text[text.rfind(")") + 1 :].split()
+    if len(fields) < 20 or not fields[19].isdigit():
+        return None
+    return fields[0], int(fields[19])
+
+
+def _wall_clock(ticks: int) -> datetime:
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return datetime.fromtimestamp(booted + ticks / os.sysconf("SC_CLK_TCK"), tz=timezone.utc)
+
+
+def _nesting(status: str) -> int:
+    """How many PIDs a process has, from our PID namespace down to its own (`NSpid`, proc(5), since Linux 4.1)."""
+    for line in status.splitlines():
+        if line.startswith("NSpid:"):
+            return max(1, len(line.split()) - 1)
+    return 1
+
+
+def _entries(proc: str) -> list[str]:
+    try:
+        return os.listdir(proc)
+    except OSError:
+        return []
+
+
+def _read(path: str) -> str:
+    """A small file of `/proc` as text; "" when the process has gone or may not be looked at."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(_MAX_CMDLINE_BYTES).decode("utf-8", "surrogateescape")
+    except OSError:
+        return ""
+
+
+__all__ = (
+    "RunningProcess",
+    "choose",
+    "find_process",
+    "list_processes",
+    "own_processes",
+    "pod_uid",
+    "process_alive",
+    "seen_inode",
+)

@@ -1,0 +1,98 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""Whether this node can renew a certificate, and if not, why not. The transaction checks the same again before it changes anything."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.certops.kubernetes.plugins.module_utils._findings import iso
+from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, ETCD
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import chain_problem, not_after, signed_by
+
+if t.TYPE_CHECKING:
+    from datetime import datetime
+
+    from ansible_collections.certops.kubernetes.plugins.module_utils._material import Material
+    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Credential, Node
+
+
+@dataclass(frozen=True)
+class Renewability:
+    """Whether this node can renew a certificate; `because` says why not. Externally managed: its CA's key is kept elsewhere."""
+
+    renewable: bool
+    because: str | None = None
+    externally_managed: bool = False
+
+
+def renewability(credential: Credential, material: Material, node: Node, materials: t.Mapping[str, Material], now: datetime) -> Renewability:
+    """Whether this node can renew that credential. `materials` holds what lies in the files of each credential of the node, by name."""
+    kept_elsewhere = _is_control_plane(node)
+    if credential.kind == "ca":
+        external = kept_elsewhere and material.leaf is not None and material.key_state == "missing"
+        return Renewability(False, "certificate authorities are rotated by a procedure of their own", external)
+    if credential.kind == "signing-key":
+        return Renewability(False, "service-account keys are rotated by a procedure of their own")
+    if credential.managed_by is not None:
+        return Renewability(False, _managed(credential))
+    problem = _own_problem(credential, material)
+    if problem is not None:
+        return Renewability(False, problem)
+    if credential.ca is None or credential.ca not in node.credentials:
+        return Renewability(False, "no CA that signs it was found on this node")
+    return _by_ca(node.credentials[credential.ca], material, materials[credential.ca], now)
+
+
+def _managed(credential: Credential) -> str:
+    if credential.self_signed_is_normal:
+        return "the kubelet makes it itself, when it starts and the file is not there"
+    return "the %s renews it itself" % credential.managed_by if credential.managed_by == "kubelet" else "it belongs to %s" % credential.managed_by
+
+
+def _own_problem(credential: Credential, material: Material) -> str | None:
+    if material.leaf is None:
+        return "there is no certificate to renew: %s" % (material.problem or "nothing was found").rstrip(".")
+    same_file = credential.key_path is not None and os.path.realpath(credential.key_path) == os.path.realpath(credential.cert_path)
+    if credential.kind == "pair" and (credential.key_path is None or same_file):
+        return "its key has no file of its own"
+    return None
+
+
+def _by_ca(ca: Credential, material: Material, ca_material: Material, now: datetime) -> Renewability:
+    if ca_material.leaf is None:
+        return Renewability(False, "its CA cannot be used: %s" % (ca_material.problem or "it was not found").rstrip("."))
+    if ca_material.key_state == "missing":
+        return Renewability(False, "the key of its CA is not on this node (%s)" % ca.key_path, externally_managed=True)
+    if ca_material.key_state == "mismatch":
+        return Renewability(False, "the CA key %s does not belong to the CA certificate %s" % (ca.key_path, ca.cert_path))
+    if ca_material.key_state != "matching":
+        return Renewability(False, "the key of its CA cannot be used: %s" % (ca_material.key_problem or "it was not found").rstrip("."))
+    signers = [certificate for certificate in ca_material.certificates if _signed(material.leaf, certificate)]
+    if not signers:
+        because = "the CA on this node did not sign it: %s" % (chain_problem(material.leaf, ca_material.certificates) or "another one did")
+        return Renewability(False, because, externally_managed=True)
+    if all(not_after(certificate) <= now for certificate in signers):
+        return Renewability(False, "its CA %s ended at %s" % (ca.cert_path, iso(not_after(signers[0]))))
+    return Renewability(True)
+
+
+def _signed(certificate: t.Any, ca: t.Any) -> bool:
+    try:
+        return signed_by(certificate, ca)
+    except CertopsError:
+        return False
+
+
+def _is_control_plane(node: Node) -> bool:
+    return API_SERVER in node.components or ETCD in node.components
+
+
+__all__ = ("Renewability", "renewability")
