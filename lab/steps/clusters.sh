@@ -1,0 +1,192 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Clusters. $LAB_CACHE/clusters/NAME says what "up" made there; a cluster without it is somebody else's.
+# shellcheck shell=bash
+
+A_YEAR=8760h0m0s # kubeadm's own default for certificateValidityPeriod
+
+cluster_up() {
+	local kind=${1-} name='' validity=${LAB_VALIDITY-} settings
+	case $kind in
+	single) name=certops ;;
+	ha) name=certops-ha ;;
+	*) die "up: \"$kind\" is no kind of cluster" '' 'lab/lab up single, or lab/lab up ha' ;;
+	esac
+	shift
+	while [ $# -gt 0 ]; do
+		case $1 in
+		--name=* | --validity=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+		--name | --validity)
+			[ $# -ge 2 ] || die "up: $1 needs a value"
+			if [ "$1" = --name ]; then name=$2; else validity=$2; fi
+			shift 2
+			;;
+		*) die "up: unknown option $1" '' 'see lab/lab --help' ;;
+		esac
+	done
+	check_name "$name"
+	check_validity "$validity"
+
+	docker_up
+	build_single
+	if [ "$kind" = ha ] && [ -z "${LAB_NODE_IMAGE-}" ]; then build_load_balancer; fi
+
+	settings="$kind validity=${validity:-$A_YEAR}"
+	if cluster_exists "$name"; then
+		cluster_check "$name" "$settings" || cluster_make "$name" "$kind" "$validity" "$settings"
+	else
+		cluster_make "$name" "$kind" "$validity" "$settings"
+	fi
+	say "cluster $name is ready: export KUBECONFIG=$(kubeconfig_path "$name")"
+}
+
+check_name() {
+	[[ $1 =~ ^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$ ]] ||
+		die "\"$1\" is no name for a cluster" 'it becomes part of host names' 'use up to 32 lower-case letters, digits and dashes'
+}
+
+check_validity() {
+	[[ -z $1 || $1 =~ ^([0-9]+(h|m|s))+$ ]] ||
+		die "\"$1\" is no duration" 'the validity goes to kubeadm as it is, which reads it as Go does' 'write for example 4m0s, 240h0m0s or 8760h'
+}
+
+kubeconfig_path() { echo "$LAB_CACHE/$1.kubeconfig"; }
+nodes_of() { docker ps -a --filter "label=io.x-k8s.kind.cluster=$1" --format '{{.Names}}' | sort; }
+cluster_exists() { [ -n "$(nodes_of "$1")" ]; }
+settings_of() { cat "$LAB_CACHE/clusters/$1" 2>/dev/null || true; }
+k() { "$BIN/kubectl" --kubeconfig "$(kubeconfig_path "$1")" "${@:2}"; }
+
+# True: the cluster is the wanted one, running. False: it has to be made again.
+cluster_check() {
+	local name=$1 wanted=$2 found stopped
+	found=$(settings_of "$name")
+	case $found in
+	"$wanted") ;;
+	making*)
+		say "cluster $name was left half made"
+		cluster_remove "$name"
+		return 1
+		;;
+	'') die "there is a cluster $name that the lab did not make" '' "take another name (--name), or remove it: lab/lab down $name" ;;
+	*) die "there is a cluster $name with other settings: $found, wanted $wanted" '' "take another name (--name), or remove it: lab/lab down $name" ;;
+	esac
+	stopped=$(docker ps -a --filter "label=io.x-k8s.kind.cluster=$name" --filter status=exited --format '{{.Names}}')
+	if [ -n "$stopped" ]; then
+		# shellcheck disable=SC2086  # a list of names
+		step "cluster $name: starting its nodes" start_nodes "$name" $stopped
+	fi
+	skip "cluster $name"
+}
+
+start_nodes() {
+	docker start "${@:2}"
+	for _ in $(seq 120); do
+		! k "$1" get --raw /readyz || return 0
+		sleep 0.5
+	done
+	return 1
+}
+
+cluster_make() {
+	local name=$1 kind=$2 validity=$3
+	mkdir -p "$LAB_CACHE/clusters"
+	echo "making $4" >"$LAB_CACHE/clusters/$name"
+	step "cluster $name" cluster_create "$name" "$kind" "$validity"
+	echo "$4" >"$LAB_CACHE/clusters/$name"
+}
+
+cluster_create() {
+	local name=$1 kind=$2 validity=$3
+	rm -f "$(kubeconfig_path "$name")"
+	if ! cluster_config "$kind" "$validity" |
+		"$BIN/kind" create cluster --name "$name" --config - --image "$NODE_IMAGE" --kubeconfig "$(kubeconfig_path "$name")" --wait 3m --retain; then
+		rm -rf "$LAB_CACHE/log/cluster-$name"
+		"$BIN/kind" export logs --name "$name" "$LAB_CACHE/log/cluster-$name" || true
+		"$BIN/kind" delete cluster --name "$name" || true
+		echo "The nodes' logs are in $LAB_CACHE/log/cluster-$name"
+		return 1
+	fi
+	# First of all: a cluster may live four minutes only.
+	[ -z "$validity" ] || restore_validity "$name"
+	k "$name" -n kube-system rollout status --timeout 90s deployment/coredns
+}
+
+cluster_config() {
+	cat "$LAB/clusters/$1.yaml"
+	[ -z "$2" ] || cat <<END
+kubeadmConfigPatches:
+- |
+  kind: ClusterConfiguration
+  certificateValidityPeriod: $2
+END
+}
+
+# The certificates are born with little time left; the cluster's own configuration says a year again, or whoever renews
+# by it would make certificates that are due at once.
+restore_validity() {
+	k "$1" -n kube-system get configmap kubeadm-config -o yaml |
+		sed -E "s/^( *certificateValidityPeriod:).*/\1 $A_YEAR/" |
+		k "$1" replace -f -
+	k "$1" -n kube-system get configmap kubeadm-config -o yaml | grep -qE "^ *certificateValidityPeriod: $A_YEAR\$"
+}
+
+cluster_down() {
+	local name names=("$@")
+	if [ ${#names[@]} -eq 0 ] || [ "${names[*]}" = all ]; then
+		names=()
+		for name in "$LAB_CACHE"/clusters/*; do [ ! -e "$name" ] || names+=("${name##*/}"); done
+		if [ ${#names[@]} -eq 0 ]; then say 'no cluster of the lab is there'; fi
+	fi
+	for name in ${names[@]+"${names[@]}"}; do
+		check_name "$name"
+		cluster_remove "$name"
+	done
+}
+
+cluster_remove() {
+	if docker_reachable && cluster_exists "$1"; then
+		step "cluster $1: removing" docker_remove "$1"
+	else
+		say "cluster $1: not there"
+	fi
+	rm -f "$LAB_CACHE/clusters/$1" "$(kubeconfig_path "$1")"
+}
+
+# As kind does it, without needing kind
+docker_remove() {
+	nodes_of "$1" | xargs docker rm -f -v
+}
+
+cluster_kubeconfig() {
+	[ $# -eq 1 ] || die 'kubeconfig: which cluster?' '' 'lab/lab kubeconfig certops'
+	check_name "$1"
+	[ -e "$(kubeconfig_path "$1")" ] || die "there is no kubeconfig of a cluster $1" "$(kubeconfig_path "$1") does not exist" "lab/lab up single --name $1"
+	kubeconfig_path "$1"
+}
+
+lab_status() {
+	local name
+	say "cache: $LAB_CACHE"
+	if ! docker_reachable; then
+		say "docker: not reachable ($(docker_complaint))"
+		return
+	fi
+	say "docker: version $(docker version -f '{{.Server.Version}}')$([ ! -s "$DOCKER_STATE" ] || echo ', started by the lab')"
+	for name in $(docker ps -a --filter label=io.x-k8s.kind.cluster --format '{{.Label "io.x-k8s.kind.cluster"}}' | sort -u); do
+		cluster_status "$name"
+	done
+}
+
+cluster_status() {
+	local settings
+	settings=$(settings_of "$1")
+	say "cluster $1: ${settings:-not made by the lab}"
+	docker ps -a --filter "label=io.x-k8s.kind.cluster=$1" --format '  {{.Names}}: {{.Status}}' | sort
+	if k "$1" get --raw /readyz --request-timeout 3s >/dev/null 2>&1; then
+		echo "  ready: export KUBECONFIG=$(kubeconfig_path "$1")"
+	else
+		echo '  its API server does not say that it is ready (or the kubeconfig has expired)'
+	fi
+}
