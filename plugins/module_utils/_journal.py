@@ -1,0 +1,332 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""What a run leaves on the node: the lock, and a folder per run with its journal and its backups.
+
+The journal is replaced atomically before and after each step, so that whoever comes next knows how far a killed run came.
+It holds paths, hashes and names, never key material.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import (
+    Attributes,
+    MissingFile,
+    explain,
+    make_private_directory,
+    read_bounded,
+    replace_file,
+)
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STATE_DIRECTORY = "/var/lib/certops"
+JOURNAL_SCHEMA_VERSION = 1
+
+PREPARED = "prepared"
+APPLYING = "applying"
+APPLIED = "applied"
+ACTIVATING = "activating"
+PROVING = "proving"
+COMMITTED = "committed"
+ROLLING_BACK = "rolling_back"
+ROLLED_BACK = "rolled_back"
+FAILED = "failed"
+
+ROTATION = "rotation"
+ROLLBACK = "rollback"
+
+FINISHED_STATES = (COMMITTED, ROLLED_BACK, FAILED)
+_STATES = (PREPARED, APPLYING, APPLIED, ACTIVATING, PROVING, ROLLING_BACK, *FINISHED_STATES)
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}\Z")
+
+
+@dataclass(frozen=True)
+class ReplacedFile:
+    """A file that a run replaces, and where its old content is. Paths are absolute, with symbolic links followed."""
+
+    path: str
+    backup: str | None  # None: there was no such file
+    sha256_before: str | None
+    sha256_after: str
+    mode: int
+    uid: int
+    gid: int
+
+    @property
+    def attributes(self) -> Attributes:
+        """Owner and mode that it had."""
+        return Attributes(self.mode, self.uid, self.gid)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A certificate that a run handles: `before` and `after` are subject, serial, dates and fingerprint, as JSON has them."""
+
+    name: str
+    action: str  # renew | activate | restore
+    before: dict[str, t.Any]
+    after: dict[str, t.Any]
+
+
+@dataclass(frozen=True)
+class Touched:
+    """A component whose process may have to go: what the run found (`process`: PID and start ticks) and did."""
+
+    name: str
+    action: str  # none | restarted | pending
+    because: str
+    away_seconds: float | None = None
+    leaderless_seconds: float | None = None
+    process: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Journal:
+    """How far a run came. Times are ISO 8601 in UTC."""
+
+    run_id: str
+    host: str
+    started_at: str
+    state: str
+    restart: str  # auto | always | never
+    kind: str = ROTATION
+    finished_at: str | None = None
+    cause: str | None = None  # why it was rolled back or failed
+    files: tuple[ReplacedFile, ...] = ()
+    items: tuple[Item, ...] = ()
+    components: tuple[Touched, ...] = ()
+    schema_version: int = JOURNAL_SCHEMA_VERSION
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its certificates."""
+        return tuple(item.name for item in self.items)
+
+
+def sha256(data: bytes) -> str:
+    """Lower-case hexadecimal SHA-256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+class StateFolder:
+    """The folder of locks, journals and backups on a node."""
+
+    def __init__(self, path: str = STATE_DIRECTORY) -> None:
+        """Remember where it is; nothing is made before it is needed."""
+        self.path = path
+        self.runs_path = os.path.join(path, "runs")
+
+    def exists(self) -> bool:
+        """Whether an earlier run left something here."""
+        return os.path.isdir(self.path)
+
+    @contextlib.contextmanager
+    def lock(self, run_id: str, pid: int, now: str) -> Iterator[None]:
+        """Hold the node for one run. Raises CertopsError, with who holds it, when another one does."""
+        make_private_directory(self.path)
+        path = os.path.join(self.path, "lock")
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise explain(error, "open the lock", path) from error
+        try:
+            _take(descriptor, path)
+            _sign(descriptor, path, "pid %d, run %s, since %s" % (pid, run_id, now))
+            yield
+            _sign(descriptor, path, "")
+        finally:
+            os.close(descriptor)  # this is what lets the lock go, also when the process is killed
+
+    def holder(self) -> str | None:
+        """Who holds the lock now, as text; None when nobody does. Changes nothing."""
+        try:
+            descriptor = os.open(os.path.join(self.path, "lock"), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return _signature(descriptor)
+        else:
+            return None
+        finally:
+            os.close(descriptor)
+
+    def folder(self, run_id: str) -> str:
+        """The folder of a run."""
+        return os.path.join(self.runs_path, run_id)
+
+    def new_run_id(self, wanted: str) -> str:
+        """A run id whose folder does not exist: the wanted one, or it with a number. Raises CertopsError when it is no name."""
+        if not _RUN_ID.match(wanted):
+            raise CertopsError("The run id %r cannot be a folder's name. Remedy: use letters, digits, '.', '_' and '-'." % wanted)
+        candidate, number = wanted, 1
+        while os.path.lexists(self.folder(candidate)):
+            number += 1
+            candidate = "%s-%d" % (wanted, number)
+        return candidate
+
+    def save(self, journal: Journal) -> Journal:
+        """Write a journal, durably; returns it. Raises CertopsError."""
+        folder = self.folder(journal.run_id)
+        make_private_directory(folder)
+        text = json.dumps(dataclasses.asdict(journal), indent=2, sort_keys=True) + "\n"
+        replace_file(os.path.join(folder, "journal.json"), text.encode("utf-8"), Attributes(0o600, os.geteuid(), os.getegid()))
+        return journal
+
+    def load(self, run_id: str) -> Journal:
+        """The journal of a run. Raises MissingFile or CertopsError."""
+        path = os.path.join(self.folder(run_id), "journal.json")
+        data = read_bounded(path)
+        try:
+            return _journal_from(json.loads(data.decode("utf-8")))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CertopsError(
+                "The journal %s is damaged (%s), so how far that run came is unknown. Remedy: compare the files in its backup folder with"
+                " those on the node, put right what must be, then move the run's folder away." % (path, error),
+            ) from error
+
+    def journals(self) -> list[Journal]:
+        """The journals of all runs, the newest first. Raises CertopsError when one is damaged."""
+        found = []
+        for name in self._folder_names():
+            with contextlib.suppress(MissingFile):
+                found.append(self.load(name))
+        return sorted(found, key=lambda journal: (journal.started_at, journal.run_id), reverse=True)
+
+    def unfinished(self) -> list[Journal]:
+        """The runs that were stopped half-way, the oldest first (there is more than one only after a hand's work)."""
+        return [journal for journal in reversed(self.journals()) if journal.state not in FINISHED_STATES]
+
+    def newest_rotation(self) -> Journal | None:
+        """The last rotation that ended well and replaced files."""
+        found = (journal for journal in self.journals() if journal.state == COMMITTED and journal.kind == ROTATION and journal.files)
+        return next(found, None)
+
+    def discard_unborn(self) -> list[str]:
+        """Remove folders without a journal: such a run was stopped before it changed anything, or half removed. Returns names."""
+        removed = []
+        for name in self._folder_names():
+            if not os.path.lexists(os.path.join(self.folder(name), "journal.json")):
+                self._remove(name)
+                removed.append(name)
+        return removed
+
+    def retain(self, keep: int) -> list[str]:
+        """Remove all but the `keep` newest runs; returns what was removed.
+
+        Never removed: the last run that ended well, and what came after it and failed (its backup may be all there is).
+        """
+        removed = []
+        seen_good = False
+        for index, journal in enumerate(self.journals()):
+            is_last_good = journal.state == COMMITTED and not seen_good
+            failed_since = journal.state == FAILED and not seen_good
+            seen_good = seen_good or is_last_good
+            if index < keep or is_last_good or failed_since or journal.state not in FINISHED_STATES:
+                continue
+            self._remove(journal.run_id)
+            removed.append(journal.run_id)
+        return removed
+
+    def _folder_names(self) -> list[str]:
+        try:
+            names = os.listdir(self.runs_path)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise explain(error, "list the runs in", self.runs_path) from error
+        return sorted(name for name in names if _RUN_ID.match(name) and os.path.isdir(self.folder(name)))
+
+    def _remove(self, run_id: str) -> None:
+        folder = self.folder(run_id)
+        try:
+            # The journal first: a folder without one is removed by the next run, should this one be stopped here.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, "journal.json"))
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise explain(error, "remove the old run", folder) from error
+
+
+def _take(descriptor: int, path: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise CertopsError(
+            "Another run of certops changes this node right now (%s; lock %s). Remedy: wait until it has ended, then run again."
+            % (_signature(descriptor), path),
+        ) from error
+    except OSError as error:
+        raise explain(error, "lock", path) from error
+
+
+def _signature(descriptor: int) -> str:
+    return os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip() or "its holder did not say who it is"
+
+
+def _sign(descriptor: int, path: str, text: str) -> None:
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode("utf-8"), 0)
+    except OSError as error:
+        raise explain(error, "write", path) from error
+
+
+def _journal_from(document: dict[str, t.Any]) -> Journal:
+    if document["schema_version"] != JOURNAL_SCHEMA_VERSION:
+        raise ValueError("schema_version %r is not known to this version" % document["schema_version"])
+    if document["state"] not in _STATES:
+        raise ValueError("state %r is not known" % document["state"])
+    values = dict(document)
+    values["files"] = tuple(ReplacedFile(**entry) for entry in document["files"])
+    values["items"] = tuple(Item(**entry) for entry in document["items"])
+    values["components"] = tuple(_touched_from(entry) for entry in document["components"])
+    return Journal(**values)
+
+
+def _touched_from(entry: dict[str, t.Any]) -> Touched:
+    process = entry["process"]
+    return Touched(**dict(entry, process=tuple(process) if process else None))
+
+
+__all__ = (
+    "ACTIVATING",
+    "APPLIED",
+    "APPLYING",
+    "COMMITTED",
+    "FAILED",
+    "FINISHED_STATES",
+    "JOURNAL_SCHEMA_VERSION",
+    "PREPARED",
+    "PROVING",
+    "ROLLBACK",
+    "ROLLED_BACK",
+    "ROLLING_BACK",
+    "ROTATION",
+    "STATE_DIRECTORY",
+    "Item",
+    "Journal",
+    "ReplacedFile",
+    "StateFolder",
+    "Touched",
+    "sha256",
+)

@@ -1,0 +1,194 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""What a transaction needs from its node besides files: one value of functions, so that a test can put its own in their place."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import typing as t
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from ansible_collections.certops.kubernetes.plugins.module_utils._access import api_address, api_client, expired_credentials
+from ansible_collections.certops.kubernetes.plugins.module_utils._activation import Restart, restart_component
+from ansible_collections.certops.kubernetes.plugins.module_utils._api import (
+    ApiClient,
+    ApiError,
+    cluster_certificate_validity_seconds,
+    whoami,
+)
+from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
+from ansible_collections.certops.kubernetes.plugins.module_utils._health import Health, check_health
+from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import Thresholds, inspect_node
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._processes import list_processes, own_processes
+from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credentials import identity_from_kubeconfig
+
+if t.TYPE_CHECKING:
+    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node, Record
+
+_API_TIMEOUT_SECONDS = 5.0
+_KUBEADM_CHANGES = ("certs", "init", "join", "reset", "upgrade")
+
+
+@dataclass(frozen=True)
+class ClientProof:
+    """Whether a client certificate works where it is used. `proof` is identity, path_works or none."""
+
+    in_use: str  # true | false | unknown
+    proof: str
+    message: str = ""
+
+
+UNKNOWN = ClientProof("unknown", "none")
+
+
+@dataclass(frozen=True)
+class NodeAccess:
+    """How a transaction looks at its node and acts on its processes."""
+
+    discover: t.Callable[[], Node]
+    inspect: t.Callable[[Node], t.Sequence[Record]]
+    health: t.Callable[[Node, t.Sequence[str]], Health]
+    restart: t.Callable[[Node, str], Restart]  # by the component's name
+    client_proof: t.Callable[[Node, str, str], ClientProof]  # a credential's name, its fingerprint
+    expired: t.Callable[[Node, t.Sequence[str]], t.Sequence[str]]
+    validity_seconds: t.Callable[[Node], t.Optional[int]]
+    other_tools: t.Callable[[], t.Sequence[str]]  # what else changes certificates here right now, as sentences
+    now: t.Callable[[], datetime]
+    monotonic: t.Callable[[], float]
+    sleep: t.Callable[[float], None]
+    host: str
+    pid: int
+
+
+def node_access(kubernetes_dir: str, stop_timeout: float, start_timeout: float) -> NodeAccess:
+    """The real thing. Times are seconds; the stop timeout is the API server's, other components have their own."""
+
+    def restart(node: Node, name: str) -> Restart:
+        limit = stop_timeout if name == "kube-apiserver" else None
+        return restart_component(node.components[name], stop_timeout=limit, start_timeout=start_timeout, node=node)
+
+    def inspect(node: Node) -> t.Sequence[Record]:
+        return inspect_node(node, socket.gethostname(), node.cluster, _now(), Thresholds(0, 0))
+
+    return NodeAccess(
+        discover=lambda: discover(_now(), kubernetes_dir),
+        inspect=inspect,
+        health=lambda node, planned: check_health(node, _now(), planned),
+        restart=restart,
+        client_proof=client_proof,
+        expired=lambda node, names: expired_credentials(node, names, _now()),
+        validity_seconds=_cluster_validity,
+        other_tools=running_kubeadm,
+        now=_now,
+        monotonic=time.monotonic,
+        sleep=time.sleep,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def running_kubeadm(proc: str = "/proc") -> list[str]:
+    """The processes of kubeadm on this node that may change certificates, as sentences."""
+    return [
+        "kubeadm %s is running (pid %d)" % (process.argv[1], process.process.pid)
+        for process in own_processes(list_processes(proc, ["kubeadm"]), proc)
+        if process.nesting == 1 and len(process.argv) > 1 and process.argv[1] in _KUBEADM_CHANGES
+    ]
+
+
+def _cluster_validity(node: Node) -> int | None:
+    """The cluster's own certificateValidityPeriod in seconds; None when it has none or cannot be asked."""
+    try:
+        return cluster_certificate_validity_seconds(api_client(node, _now(), _API_TIMEOUT_SECONDS, ignore_dates=True))
+    except CertopsError:
+        return None
+
+
+def client_proof(node: Node, name: str, fingerprint: str) -> ClientProof:
+    """The best proof for a client certificate that no port shows: a request that goes its way.
+
+    The API server tells a client's certificate since Kubernetes 1.32 (`apiserver/pkg/authentication/request/x509`, credential-id).
+    """
+    credential = node.credentials.get(name)
+    if credential is None or "kube-apiserver" not in node.components:
+        return UNKNOWN
+    try:
+        if credential.kind == "kubeconfig" and credential.component == "user":
+            return _identity_proof(node, credential.cert_path, fingerprint)
+        if name in _PATHS:
+            return _PATHS[name](node)
+    except CertopsError as error:
+        return ClientProof("unknown", "none", str(error))
+    return UNKNOWN
+
+
+def _identity_proof(node: Node, path: str, fingerprint: str) -> ClientProof:
+    identity = identity_from_kubeconfig(path)
+    client = ApiClient(api_address(node), identity, ca_pem=identity.ca_pem, timeout=_API_TIMEOUT_SECONDS)
+    try:
+        credential_id = whoami(client)[2]
+    except ApiError as error:
+        if error.status == 401:
+            return ClientProof("false", "identity", "the API server does not accept the certificate in %s: %s" % (path, error))
+        raise
+    if credential_id is None:
+        return ClientProof("true", "path_works")
+    if credential_id == "X509SHA256=%s" % fingerprint:
+        return ClientProof("true", "identity")
+    return ClientProof("false", "identity", "the API server saw %s from %s, expected X509SHA256=%s" % (credential_id, path, fingerprint))
+
+
+def _answers(node: Node, path: str) -> ClientProof:
+    answer = api_client(node, _now(), _API_TIMEOUT_SECONDS).request("GET", path)
+    if answer.status == 200:
+        return ClientProof("true", "path_works")
+    return ClientProof("unknown", "none", "GET %s was answered with status %d" % (path, answer.status))
+
+
+def _kubelet_path(node: Node) -> ClientProof:
+    if node.name is None:
+        return UNKNOWN
+    return _answers(node, "/api/v1/nodes/%s/proxy/healthz" % node.name)
+
+
+def _aggregated_path(node: Node) -> ClientProof:
+    """A request to an aggregated API that says it is available; a cluster without one cannot prove this pair."""
+    client = api_client(node, _now(), _API_TIMEOUT_SECONDS)
+    answer = client.request("GET", "/apis/apiregistration.k8s.io/v1/apiservices")
+    if answer.status != 200:
+        return UNKNOWN
+    try:
+        services = [item["spec"] for item in json.loads(answer.body.decode("utf-8"))["items"] if _is_aggregated(item)]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return UNKNOWN
+    if not services:
+        return UNKNOWN
+    return _answers(node, "/apis/%s/%s" % (services[0]["group"], services[0]["version"]))
+
+
+def _is_aggregated(item: dict[str, t.Any]) -> bool:
+    conditions = item.get("status", {}).get("conditions", [])
+    available = any(entry.get("type") == "Available" and entry.get("status") == "True" for entry in conditions)
+    return bool(item["spec"].get("service")) and available
+
+
+_PATHS: dict[str, t.Callable[[Node], ClientProof]] = {
+    "apiserver-etcd-client": lambda node: _answers(node, "/readyz/etcd"),
+    "apiserver-kubelet-client": _kubelet_path,
+    "front-proxy-client": _aggregated_path,
+}
+
+__all__ = ("UNKNOWN", "ClientProof", "NodeAccess", "client_proof", "node_access", "running_kubeadm")

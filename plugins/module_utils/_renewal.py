@@ -1,0 +1,304 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""Make new files out of old ones, in memory: what a rotation is going to write, and why it will not.
+
+Only reads; whoever calls this may still decide against it.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from dataclasses import dataclass, field
+from datetime import timedelta, timezone
+
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, final_target, read_bounded
+from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig, replace_user_credentials
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
+    describe,
+    key_matches,
+    load_private_key,
+    not_after,
+    parse_certificates,
+)
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_renew import renew
+
+if t.TYPE_CHECKING:
+    from datetime import datetime
+
+    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Credential, Node
+
+RENEW = "renew"
+ACTIVATE = "activate"
+RESTORE = "restore"
+
+_END_OF_CERTIFICATE = re.compile(rb"-----END CERTIFICATE-----[ \t]*\r?\n?")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the plan asks for: a certificate by name, what to do with it, and the fingerprint that it had when the plan was made."""
+
+    name: str
+    action: str  # renew | activate
+    fingerprint_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How new certificates are made. `validity_seconds` counts from now."""
+
+    now: datetime
+    validity_seconds: int
+    keep_private_key: bool = False
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """What a file will hold. `path` has its symbolic links followed. The content may be a private key: never shown."""
+
+    path: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """A certificate before and after, and the files to write for it, the key first."""
+
+    item: Item
+    files: tuple[NewFile, ...] = ()
+
+
+@dataclass(frozen=True)
+class Signer:
+    """A CA that this node can sign with."""
+
+    certificate: t.Any
+    key: t.Any = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Present:
+    """A credential as it lies on disk: its leaf, what follows the leaf in the file, and how to write a successor."""
+
+    credential: Credential
+    leaf: t.Any
+    tail: bytes
+    user: str | None  # of a kubeconfig
+    data: bytes = field(repr=False)
+    key_data: bytes = field(repr=False)
+
+
+def renewals(node: Node, wanted: t.Sequence[Wanted], policy: Policy, predict: bool = False) -> list[Renewal]:
+    """What to write for each item, in the plan's order; with `predict` nothing is made, only what would be is described.
+
+    Raises CertopsError with every reason why not, before anything is made.
+    """
+    found, problems = _look_at_all(node, wanted, policy.now)
+    if problems:
+        raise CertopsError("Refused, nothing was changed. " + " ".join(problems))
+    made: dict[str, Renewal] = {}
+    result = []
+    for item, present, signer in found:
+        before = facts(present.leaf)
+        if signer is None:
+            result.append(Renewal(Item(item.name, ACTIVATE, before, before)))
+            continue
+        # Two names may stand for one file (a pair that is both server and client): it is renewed once.
+        path = final_target(present.credential.cert_path)
+        if path not in made:
+            made[path] = _prediction(item.name, present, signer, policy) if predict else _make(item.name, present, signer, policy)
+        result.append(Renewal(Item(item.name, RENEW, before, made[path].item.after), made[path].files))
+    return result
+
+
+def _look_at_all(node: Node, wanted: t.Sequence[Wanted], now: datetime) -> tuple[list[tuple[Wanted, Present, Signer | None]], list[str]]:
+    found: list[tuple[Wanted, Present, Signer | None]] = []
+    problems: list[str] = []
+    for item in wanted:
+        try:
+            credential = _credential(node, item)
+            present = look_at(credential)
+            _check_fingerprint(item, present)
+            signer = None
+            if item.action == RENEW:
+                _check_key_is_its_own(node, credential)
+                signer = load_signer(node, credential, now)
+            found.append((item, present, signer))
+        except CertopsError as error:
+            problems.append("%s: %s" % (item.name, error))
+    return found, problems
+
+
+def _credential(node: Node, item: Wanted) -> Credential:
+    credential = node.credentials.get(item.name)
+    if credential is None:
+        raise CertopsError(
+            "this node has no certificate of that name; it has %s. Remedy: make the plan again." % ", ".join(sorted(node.credentials)),
+        )
+    if item.action != RENEW:
+        return credential
+    if credential.managed_by is not None:
+        raise CertopsError("it is renewed by %s itself. Remedy: leave it out of the plan." % credential.managed_by)
+    if credential.kind not in ("pair", "kubeconfig") or credential.ca is None:
+        raise CertopsError("a %s is not renewed by this module. Remedy: leave it out of the plan." % credential.kind)
+    return credential
+
+
+def look_at(credential: Credential) -> Present:
+    """Read a pair or a kubeconfig. Raises CertopsError."""
+    data = read_bounded(credential.cert_path)
+    if credential.kind == "kubeconfig":
+        return _look_at_kubeconfig(credential, data)
+    leaf = parse_certificates(data, credential.cert_path)[0]
+    if credential.key_path is None or final_target(credential.key_path) == final_target(credential.cert_path):
+        raise CertopsError(
+            "its key is not in a file of its own beside %s, which is not supported. Remedy: renew it with the tool that made it."
+            % credential.cert_path,
+        )
+    end = _END_OF_CERTIFICATE.search(data)
+    tail = data[end.end() :] if end else b""
+    try:
+        key_data = read_bounded(credential.key_path)
+    except MissingFile:
+        key_data = b""  # a new one will be made; to keep it is refused where it is needed
+    return Present(credential, leaf, tail, None, data, key_data)
+
+
+def _look_at_kubeconfig(credential: Credential, data: bytes) -> Present:
+    path = credential.cert_path
+    user = parse_kubeconfig(data, path).current_user()
+    if user.client_certificate_data is None or user.client_key_data is None:
+        raise CertopsError(
+            "the user %r in %s has no embedded client certificate and key. Remedy: renew the files that it points to." % (user.name, path),
+        )
+    leaf = parse_certificates(user.client_certificate_data, path)[0]
+    end = _END_OF_CERTIFICATE.search(user.client_certificate_data)
+    tail = user.client_certificate_data[end.end() :] if end else b""
+    return Present(credential, leaf, tail, user.name, data, user.client_key_data)
+
+
+def _check_fingerprint(item: Wanted, present: Present) -> None:
+    actual = describe(present.leaf).fingerprint_sha256
+    if item.fingerprint_sha256 and item.fingerprint_sha256.lower() != actual:
+        raise CertopsError(
+            "the certificate in %s is not the one that the plan saw (planned %s, found %s): somebody changed it meanwhile."
+            " Remedy: make the plan again." % (present.credential.cert_path, item.fingerprint_sha256, actual),
+        )
+
+
+def _check_key_is_its_own(node: Node, credential: Credential) -> None:
+    if credential.key_path is None or credential.kind != "pair":
+        return
+    key, certificate = final_target(credential.key_path), final_target(credential.cert_path)
+    for other in node.credentials.values():
+        if other.key_path is None or other.kind not in ("pair", "ca", "signing-key"):
+            continue
+        if final_target(other.key_path) == key and final_target(other.cert_path) != certificate:
+            raise CertopsError(
+                "its key %s is also the key of %s. Remedy: give it a key of its own first." % (credential.key_path, other.name),
+            )
+
+
+def load_signer(node: Node, credential: Credential, now: datetime) -> Signer:
+    """The CA that signs a credential: the first certificate of its file that belongs to its key. Raises CertopsError."""
+    ca = node.credentials.get(credential.ca or "")
+    if ca is None or ca.key_path is None:
+        raise CertopsError("the CA that signs it (%s) was not found on this node. Remedy: sign it where that CA is kept." % credential.ca)
+    try:
+        key_data = read_bounded(ca.key_path)
+    except MissingFile as error:
+        raise CertopsError(
+            "the key of its CA is not on this node (%s). Remedy: sign it where that key is kept (external CA)." % ca.key_path,
+        ) from error
+    key = load_private_key(key_data, ca.key_path)
+    certificates = parse_certificates(read_bounded(ca.cert_path), ca.cert_path)
+    matching = [certificate for certificate in certificates if key_matches(certificate, key)]
+    if not matching:
+        raise CertopsError(
+            "the CA key %s does not belong to the CA certificate %s. Remedy: put the right key there." % (ca.key_path, ca.cert_path),
+        )
+    if not_after(matching[0]) <= now:
+        raise CertopsError("its CA %s ended at %s. Remedy: rotate the CA first." % (ca.cert_path, iso(not_after(matching[0]))))
+    return Signer(matching[0], key)
+
+
+def _make(name: str, present: Present, signer: Signer, policy: Policy) -> Renewal:
+    key = _kept_key(present) if policy.keep_private_key else None
+    renewed = renew(present.leaf, signer.certificate, signer.key, policy.now, policy.validity_seconds, key)
+    certificate = renewed.certificate_pem + present.tail
+    credential = present.credential
+    if present.user is not None:
+        data = replace_user_credentials(present.data, present.user, certificate, renewed.private_key_pem, credential.cert_path)
+        files: tuple[NewFile, ...] = (NewFile(final_target(credential.cert_path), data),)
+    else:
+        files = (NewFile(final_target(credential.cert_path), certificate),)
+        if key is None:
+            files = (NewFile(final_target(str(credential.key_path)), renewed.private_key_pem), *files)
+    after = facts(parse_certificates(renewed.certificate_pem, credential.cert_path)[0])
+    return Renewal(Item(name, RENEW, facts(present.leaf), after), files)
+
+
+def _kept_key(present: Present) -> t.Any:
+    source = present.credential.key_path or present.credential.cert_path
+    if not present.key_data:
+        raise CertopsError("Its key %s is missing, so it cannot be kept. Remedy: let a new one be made (private_key: regenerate)." % source)
+    key = load_private_key(present.key_data, source)
+    if not key_matches(present.leaf, key):
+        raise CertopsError(
+            "The key %s does not belong to the certificate of %s, so it is not kept. Remedy: let a new one be made (private_key:"
+            " regenerate)." % (source, present.credential.name),
+        )
+    return key
+
+
+def _prediction(name: str, present: Present, signer: Signer, policy: Policy) -> Renewal:
+    if policy.keep_private_key:
+        _kept_key(present)
+    before = facts(present.leaf)
+    end = min(policy.now + timedelta(seconds=policy.validity_seconds), not_after(signer.certificate))
+    after = dict(before, serial=None, fingerprint_sha256=None, not_before=None, not_after=iso(end))
+    size = len(present.data) + len(present.key_data)
+    blank = (NewFile(final_target(present.credential.cert_path), b"\0" * size),)  # for the check of the room on disk
+    return Renewal(Item(name, RENEW, before, after), blank)
+
+
+def facts(certificate: t.Any) -> dict[str, t.Any]:
+    """What a result, a diff and the journal say about a certificate."""
+    described = describe(certificate)
+    return {
+        "subject": described.subject,
+        "serial": described.serial,
+        "not_before": iso(described.not_before),
+        "not_after": iso(described.not_after),
+        "fingerprint_sha256": described.fingerprint_sha256,
+    }
+
+
+def iso(moment: datetime) -> str:
+    """A time as every result shows it: 2026-11-24T01:50:00Z."""
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+__all__ = (
+    "ACTIVATE",
+    "RENEW",
+    "RESTORE",
+    "NewFile",
+    "Policy",
+    "Present",
+    "Renewal",
+    "Signer",
+    "Wanted",
+    "facts",
+    "iso",
+    "load_signer",
+    "look_at",
+    "renewals",
+)

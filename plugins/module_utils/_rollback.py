@@ -1,0 +1,184 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""Put the backup of an earlier run back: a transaction like a rotation, whose new files are the old ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.certops.kubernetes.plugins.module_utils import _journal as journaling
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, final_target, read_bounded
+from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item, Journal, StateFolder, sha256
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
+from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import outlook
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, RESTORE, NewFile, Renewal, facts, iso, look_at
+from ansible_collections.certops.kubernetes.plugins.module_utils._restarts import record_processes
+from ansible_collections.certops.kubernetes.plugins.module_utils._result import empty_result, predicted_result
+from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import (
+    Request,
+    check_before,
+    commit,
+    finish_unfinished,
+    refuse_held,
+    refuse_unhealthy,
+)
+from ansible_collections.certops.kubernetes.plugins.module_utils._signals import deferred_signals
+from ansible_collections.certops.kubernetes.plugins.module_utils._transaction import Limits, Transaction
+
+if t.TYPE_CHECKING:
+    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Credential, Node
+    from ansible_collections.certops.kubernetes.plugins.module_utils._node_access import NodeAccess
+
+_UNKNOWN_FACTS = {"subject": None, "serial": None, "not_before": None, "not_after": None, "fingerprint_sha256": None}
+
+
+@dataclass(frozen=True)
+class RollbackRequest:
+    """What the user wants. `run_id` None: the newest rotation that ended well. `new_run_id` names this run itself."""
+
+    run_id: str | None
+    new_run_id: str
+    restart: str = "auto"
+    allow_expired: bool = False
+    keep_backups: int = 10
+    health_seconds: float = 15.0
+
+    def as_run(self) -> Request:
+        """The same as a run of its own."""
+        return Request(self.new_run_id, (), restart=self.restart, keep_backups=self.keep_backups)
+
+
+def roll_back(access: NodeAccess, state: StateFolder, request: RollbackRequest, limits: Limits) -> dict[str, t.Any]:
+    """Put a run's files back; returns the module's result. Raises RotationFailed or CertopsError (nothing was changed)."""
+    if not state.exists():
+        return _nothing(state, request)
+    with deferred_signals() as stop_requested, state.lock(request.new_run_id, access.pid, iso(access.now())):
+        transaction = Transaction(access, state, limits, stop_requested)
+        recovered = finish_unfinished(state, transaction, request.new_run_id)
+        journal = _chosen(state, request)
+        node = access.discover()
+        made = _restorations(access, node, journal, request) if journal else []
+        if not made:
+            result = _nothing(state, request) if journal is None else dict(empty_result(request.new_run_id), restored_run_id=journal.run_id)
+            return dict(result, changed=bool(recovered), recovered=[entry.report() for entry in recovered])
+        check_before(access, state, node, made, request.restart)
+        refuse_unhealthy(access, node, made, request.health_seconds)
+        result = commit(access, state, transaction, made, request.as_run(), kind=journaling.ROLLBACK, recovered=recovered)
+        return dict(result, restored_run_id=journal.run_id if journal else None)
+
+
+def predict_rollback(access: NodeAccess, state: StateFolder, request: RollbackRequest) -> dict[str, t.Any]:
+    """What `roll_back` would do, with its refusals; nothing at all is written. Raises CertopsError."""
+    if not state.exists():
+        return _nothing(state, request)
+    refuse_held(state)
+    journal = _chosen(state, request)
+    if journal is None:
+        return _nothing(state, request)
+    node = access.discover()
+    made = _restorations(access, node, journal, request)
+    check_before(access, state, node, made, request.restart)
+    touched = record_processes(node, [one.item.name for one in made])
+    result = predicted_result(request.new_run_id, made, touched, outlook(state), request.restart)
+    return dict(result, restored_run_id=journal.run_id)
+
+
+def _nothing(state: StateFolder, request: RollbackRequest) -> dict[str, t.Any]:
+    if request.run_id is not None:
+        raise CertopsError("There is no run %s on this node: %s has none. Remedy: name another one." % (request.run_id, state.runs_path))
+    warning = "No rotation was ever committed on this node, so there is nothing to put back."
+    return dict(empty_result(request.new_run_id), restored_run_id=None, warnings=[warning])
+
+
+def _chosen(state: StateFolder, request: RollbackRequest) -> Journal | None:
+    if request.run_id is None:
+        return state.newest_rotation()
+    try:
+        return state.load(request.run_id)
+    except MissingFile as error:
+        known = ", ".join(journal.run_id for journal in state.journals()) or "none"
+        raise CertopsError(
+            "There is no run %s on this node; its runs are: %s. Remedy: name one of them." % (request.run_id, known),
+        ) from error
+
+
+def _restorations(access: NodeAccess, node: Node, journal: Journal, request: RollbackRequest) -> list[Renewal]:
+    """What to write to have the run's old files again; empty when they are there already. Raises CertopsError."""
+    contents = _contents(journal)
+    if all(_holds(path, data) for path, data in contents.items()):
+        return []
+    items = [item for item in journal.items if item.action != ACTIVATE]
+    problems = [problem for item in items for problem in _problems(access, node, journal, item, request.allow_expired)]
+    if problems:
+        raise CertopsError("Refused, nothing was changed: the backup of run %s cannot be used. %s" % (journal.run_id, " ".join(problems)))
+    files = tuple(NewFile(path, data) for path, data in contents.items())
+    return [
+        Renewal(Item(item.name, RESTORE, _facts_now(node, item.name), item.before), files if index == 0 else ())
+        for index, item in enumerate(items)
+    ]
+
+
+def _contents(journal: Journal) -> dict[str, bytes]:
+    """Path -> old content, each verified against the journal's hash."""
+    contents = {}
+    for file in journal.files:
+        if file.backup is None:
+            continue  # there was no such file; the new one does no harm
+        data = read_bounded(file.backup)
+        if sha256(data) != file.sha256_before:
+            raise CertopsError(
+                "The backup %s is damaged (its hash is not the one in the journal). Remedy: name another run." % file.backup,
+            )
+        contents[file.path] = data
+    return contents
+
+
+def _holds(path: str, data: bytes) -> bool:
+    try:
+        return read_bounded(path) == data
+    except CertopsError:
+        return False
+
+
+def _problems(access: NodeAccess, node: Node, journal: Journal, item: Item, allow_expired: bool) -> list[str]:
+    """Why an old certificate would not do: expired, not under the present CA, not with its key."""
+    credential = node.credentials.get(item.name)
+    if credential is None:
+        return ["%s is not found on this node any more." % item.name]
+    problems = []
+    end = item.before["not_after"]
+    if not allow_expired and end is not None and end <= iso(access.now()):
+        problems.append("%s expired at %s. Remedy: rotate instead, or say allow_expired: true." % (item.name, end))
+    old = dataclasses.replace(node, credentials={**node.credentials, item.name: _in_backup(credential, journal)})
+    problem = disk_problem(old, item, str(item.before["fingerprint_sha256"]))
+    if problem:
+        problems.append("%s: %s." % (item.name, problem))
+    return problems
+
+
+def _in_backup(credential: Credential, journal: Journal) -> Credential:
+    """The same credential as it lies in the backup; what the run did not replace lies where it is."""
+    backups = {file.path: file.backup for file in journal.files if file.backup is not None}
+    key_path = credential.key_path
+    return dataclasses.replace(
+        credential,
+        cert_path=backups.get(final_target(credential.cert_path), credential.cert_path),
+        key_path=None if key_path is None else backups.get(final_target(key_path), key_path),
+    )
+
+
+def _facts_now(node: Node, name: str) -> dict[str, t.Any]:
+    try:
+        return facts(look_at(node.credentials[name]).leaf)
+    except CertopsError:
+        return dict(_UNKNOWN_FACTS)
+
+
+__all__ = ("RollbackRequest", "predict_rollback", "roll_back")

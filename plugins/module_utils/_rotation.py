@@ -1,0 +1,234 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""What the modules call: rotate certificates of this node, or put an earlier run's backup back.
+
+Finish what was left unfinished, check everything that can be known, make the new material in memory, then one transaction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.certops.kubernetes.plugins.module_utils import _journal as journaling
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import room_problem
+from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, StateFolder
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
+from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import Recovered, outlook, recover
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, NewFile, Policy, Renewal, Wanted, iso, renewals
+from ansible_collections.certops.kubernetes.plugins.module_utils._restarts import NEVER, record_processes
+from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed, empty_result, predicted_result, result_of
+from ansible_collections.certops.kubernetes.plugins.module_utils._signals import deferred_signals
+from ansible_collections.certops.kubernetes.plugins.module_utils._transaction import Limits, NodeNotRestored, Transaction
+
+if t.TYPE_CHECKING:
+    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node
+    from ansible_collections.certops.kubernetes.plugins.module_utils._node_access import NodeAccess
+
+_DAY_SECONDS = 86400
+_DEFAULT_VALIDITY_SECONDS = 365 * _DAY_SECONDS
+_SPARE_BYTES = 256 * 1024  # journals, and what a directory itself may grow
+_HEALTH_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user wants. `validity_days` None: the cluster's own, else 365."""
+
+    run_id: str
+    items: tuple[Wanted, ...]
+    restart: str = "auto"
+    keep_private_key: bool = False
+    validity_days: int | None = None
+    keep_backups: int = 10
+    health_seconds: float = 15.0  # how long the node may take to be healthy before the run begins
+
+
+def rotate(access: NodeAccess, state: StateFolder, request: Request, limits: Limits) -> dict[str, t.Any]:
+    """Rotate; returns the module's result. Raises RotationFailed (it has a result too) or CertopsError (nothing was changed)."""
+    if not request.items and not state.exists():
+        return empty_result(request.run_id)
+    with deferred_signals() as stop_requested, state.lock(request.run_id, access.pid, iso(access.now())):
+        transaction = Transaction(access, state, limits, stop_requested)
+        recovered = finish_unfinished(state, transaction, request.run_id)
+        wanted, done = _still_wanted(request.items, recovered)
+        if not wanted:
+            return dict(empty_result(request.run_id), changed=bool(recovered), recovered=[entry.report() for entry in recovered])
+        node = access.discover()
+        made = renewals(node, wanted, _policy(access, node, request))
+        check_before(access, state, node, made, request.restart)
+        refuse_unhealthy(access, node, made, request.health_seconds)
+        result = commit(access, state, transaction, made, request, recovered=recovered)
+        result["warnings"] = [*done, *result["warnings"]]
+        return result
+
+
+def predict(access: NodeAccess, state: StateFolder, request: Request) -> dict[str, t.Any]:
+    """What `rotate` would do, with its refusals; nothing at all is written. Raises CertopsError."""
+    refuse_held(state)
+    unfinished = outlook(state)
+    node = access.discover()
+    made = renewals(node, request.items, _policy(access, node, request), predict=True) if request.items else []
+    check_before(access, state, node, made, request.restart)
+    return predicted_result(request.run_id, made, record_processes(node, [one.item.name for one in made]), unfinished, request.restart)
+
+
+def commit(
+    access: NodeAccess,
+    state: StateFolder,
+    transaction: Transaction,
+    made: t.Sequence[Renewal],
+    request: Request,
+    *,
+    kind: str = journaling.ROTATION,
+    recovered: t.Sequence[Recovered] = (),
+) -> dict[str, t.Any]:
+    """One transaction, from the backup to the result. Raises RotationFailed when it did not end well."""
+    node = access.discover()
+    items = tuple(one.item for one in made)
+    journal = Journal(
+        run_id=state.new_run_id(request.run_id),
+        host=access.host,
+        started_at=iso(access.now()),
+        state=journaling.PREPARED,
+        restart=request.restart,
+        kind=kind,
+        items=items,
+        components=record_processes(node, [item.name for item in items]),
+    )
+    files = unique_files(made)
+    try:
+        journal = transaction.prepare(journal, files)
+    except CertopsError as error:
+        state.discard_unborn()
+        raise CertopsError("Nothing was changed. %s" % error) from error
+    try:
+        outcome = transaction.run(journal, files)
+    except NodeNotRestored as error:
+        result = dict(result_of(state.load(journal.run_id), (), recovered), rolled_back=error.files_restored)
+        raise RotationFailed(str(error), result) from error
+    result = result_of(outcome.journal, outcome.proofs, recovered)
+    if outcome.cause is not None:
+        raise RotationFailed("The node was rolled back and proven to be as before. The cause: %s" % outcome.cause, result)
+    try:
+        state.retain(max(1, request.keep_backups))
+    except CertopsError as error:
+        result["warnings"].append(str(error))
+    return result
+
+
+def unique_files(made: t.Sequence[Renewal]) -> tuple[NewFile, ...]:
+    """The files to write, each once, in order."""
+    files: dict[str, NewFile] = {}
+    for one in made:
+        for file in one.files:
+            files.setdefault(file.path, file)
+    return tuple(files.values())
+
+
+def finish_unfinished(state: StateFolder, transaction: Transaction, run_id: str) -> list[Recovered]:
+    """End what earlier runs left. Raises RotationFailed when that did not end well: nothing new is begun on such a node."""
+    try:
+        ended = recover(state, transaction)
+    except NodeNotRestored as error:
+        result = dict(empty_result(run_id), rolled_back=error.files_restored)
+        raise RotationFailed("An earlier run was stopped half-way and could not be ended. %s" % error, result) from error
+    failed = [entry for entry in ended if entry.failed]
+    if failed:
+        result = dict(empty_result(run_id), changed=True, rolled_back=True, recovered=[entry.report() for entry in ended])
+        raise RotationFailed(" ".join(entry.message for entry in failed), result)
+    return ended
+
+
+def _still_wanted(items: t.Sequence[Wanted], recovered: t.Sequence[Recovered]) -> tuple[list[Wanted], list[str]]:
+    """The plan was made before the recovery: leave out what that has just renewed, and follow what it has put back."""
+    current, known, renewed = {}, {}, {}
+    for entry in recovered:
+        current.update(entry.current)
+        known.update(entry.known)
+        renewed.update({name: entry.run_id for name in entry.current if entry.state == journaling.COMMITTED})
+    wanted, notes = [], []
+    for item in items:
+        if item.action != ACTIVATE and item.name in renewed:
+            notes.append(
+                "%s was renewed by the run %s, which was carried forward; it was not renewed again." % (item.name, renewed[item.name])
+            )
+        elif item.fingerprint_sha256 in known.get(item.name, ()):
+            wanted.append(dataclasses.replace(item, fingerprint_sha256=current[item.name]))
+        else:
+            wanted.append(item)
+    return wanted, notes
+
+
+def _policy(access: NodeAccess, node: Node, request: Request) -> Policy:
+    if request.validity_days is not None:
+        seconds = request.validity_days * _DAY_SECONDS
+    else:
+        seconds = access.validity_seconds(node) or _DEFAULT_VALIDITY_SECONDS
+    return Policy(access.now(), seconds, request.keep_private_key)
+
+
+def refuse_held(state: StateFolder) -> None:
+    """Refuse (CertopsError) while another run holds the node; for check mode, which takes no lock."""
+    holder = state.holder()
+    if holder is not None:
+        raise CertopsError("Another run of certops changes this node right now (%s). Remedy: wait until it has ended." % holder)
+
+
+def check_before(access: NodeAccess, state: StateFolder, node: Node, made: t.Sequence[Renewal], restart: str) -> None:
+    """Refuse (CertopsError) what can be known before anything is changed."""
+    problems = ["%s: wait until it has ended, then run again." % sentence for sentence in access.other_tools()]
+    for one in made:
+        if one.item.action == ACTIVATE and restart != NEVER:
+            problem = disk_problem(node, one.item, str(one.item.before["fingerprint_sha256"]))
+            if problem:
+                problems.append("%s is not activated, a restarted component could not use it: %s." % (one.item.name, problem))
+    problems.extend(room_problems(state, unique_files(made)))
+    if problems:
+        raise CertopsError("Refused, nothing was changed. " + " ".join(problems))
+
+
+def room_problems(state: StateFolder, files: t.Sequence[NewFile]) -> list[str]:
+    """Why there is no room for new files, backups and journals."""
+    size = sum(len(file.data) for file in files)
+    directories = sorted({os.path.dirname(file.path) for file in files})
+    found = [room_problem(directory, size + _SPARE_BYTES, len(files) + 1) for directory in directories]
+    found.append(room_problem(state.path, 2 * size + _SPARE_BYTES, 2 * len(files) + 10))
+    return [problem for problem in found if problem]
+
+
+def refuse_unhealthy(access: NodeAccess, node: Node, made: t.Sequence[Renewal], seconds: float) -> None:
+    """A node may be degraded by expired certificates that this run cures, or that others renew; by nothing else."""
+    names = [one.item.name for one in made]
+    others = [name for name in sorted(node.credentials) if node.credentials[name].managed_by is not None]
+    deadline = access.monotonic() + seconds
+    while True:
+        health = access.health(node, [*names, *access.expired(node, others)])
+        if health.verdict != "unhealthy":
+            return
+        if access.monotonic() > deadline:
+            failed = "; ".join(check.message for check in health.checks if not check.ok)
+            raise CertopsError("Refused, nothing was changed: the node is not healthy (%s). Remedy: cure that first." % failed)
+        access.sleep(_HEALTH_POLL_SECONDS)
+        node = access.discover()
+
+
+__all__ = (
+    "Request",
+    "check_before",
+    "commit",
+    "finish_unfinished",
+    "predict",
+    "refuse_held",
+    "refuse_unhealthy",
+    "room_problems",
+    "rotate",
+    "unique_files",
+)

@@ -1,0 +1,329 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""The transaction on one node: back up, replace, activate, prove, and commit or put everything back.
+
+Each step is in the journal before it begins, so that a run that is stopped anywhere can be ended by the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import typing as t
+
+from ansible_collections.certops.kubernetes.plugins.module_utils import _journal as journaling
+from ansible_collections.certops.kubernetes.plugins.module_utils import _restarts as restarting
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import (
+    MissingFile,
+    attributes_of,
+    backup_file,
+    explain,
+    read_bounded,
+    remove_leftover,
+    replace_file,
+    sync_directory,
+)
+from ansible_collections.certops.kubernetes.plugins.module_utils._journal import (
+    Item,
+    Journal,
+    ReplacedFile,
+    StateFolder,
+    Touched,
+    sha256,
+)
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._proof import Proof, disk_problem, prove_item
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import NewFile, iso
+
+if t.TYPE_CHECKING:
+    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node, Record
+    from ansible_collections.certops.kubernetes.plugins.module_utils._node_access import NodeAccess
+
+_POLL_SECONDS = 0.25
+
+
+class NodeNotRestored(CertopsError):
+    """The way back could not be proven; `files_restored` says whether at least every file is as before."""
+
+    def __init__(self, message: str, files_restored: bool) -> None:
+        """Keep what is known about the files beside the message."""
+        super().__init__(message)
+        self.files_restored = files_restored
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """How long is waited, in seconds."""
+
+    reload: float = 10.0  # for a component that reloads by itself
+    proof: float = 120.0  # until everything is proven and the node is healthy
+    stability: float = 2.0  # that a restarted process must last
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a transaction ended. `cause` is None when it was committed."""
+
+    journal: Journal
+    proofs: tuple[Proof, ...] = ()
+    cause: str | None = None
+
+
+class Transaction:
+    """Carries one journal from state to state."""
+
+    def __init__(self, access: NodeAccess, state: StateFolder, limits: Limits, stop_requested: t.Callable[[], str | None]) -> None:
+        """`stop_requested` names the signal that asked us to end, or is None."""
+        self._access = access
+        self._state = state
+        self._limits = limits
+        self._stop_requested = stop_requested
+
+    def prepare(self, journal: Journal, files: t.Sequence[NewFile]) -> Journal:
+        """Copy what will be replaced, then write the journal. Nothing is changed yet. Raises CertopsError."""
+        backup_root = os.path.join(self._state.folder(journal.run_id), "backup")
+        replaced = tuple(_back_up(file, backup_root) for file in files)
+        return self._state.save(dataclasses.replace(journal, state=journaling.PREPARED, files=replaced))
+
+    def run(self, journal: Journal, files: t.Sequence[NewFile]) -> Outcome:
+        """From `prepared` to the end: committed, or put back. Raises NodeNotRestored when even that could not be proven."""
+
+        def forward() -> Outcome:
+            return self._forward(self._apply(journal, files))
+
+        return self._or_back(journal, forward)
+
+    def carry_forward(self, journal: Journal) -> Outcome:
+        """End a run whose files are all in place."""
+        return self._or_back(journal, lambda: self._forward(journal))
+
+    def _or_back(self, journal: Journal, forward: t.Callable[[], Outcome]) -> Outcome:
+        try:
+            return forward()
+        except CertopsError as error:
+            return self.put_back(self._state.load(journal.run_id), str(error))
+        except Exception as error:
+            # A defect of ours: the node is put back all the same, then the defect is shown as it is.
+            self.put_back(self._state.load(journal.run_id), "%s in the rotation itself" % type(error).__name__)
+            raise
+
+    def _apply(self, journal: Journal, files: t.Sequence[NewFile]) -> Journal:
+        journal = self._go_to(journal, journaling.APPLYING)
+        for replaced, file in zip(journal.files, files):
+            signal_name = self._stop_requested()
+            if signal_name is not None:
+                raise CertopsError("The run was asked to end (%s) before everything was written." % signal_name)
+            if _sha_of(replaced.path) != replaced.sha256_before:
+                raise CertopsError("%s was changed by somebody else while this run prepared. Remedy: run again." % replaced.path)
+            replace_file(file.path, file.data, replaced.attributes)
+        return self._go_to(journal, journaling.APPLIED)
+
+    def _forward(self, journal: Journal) -> Outcome:
+        expected = {item.name: str(item.after["fingerprint_sha256"]) for item in journal.items}
+        journal = self._activate(self._go_to(journal, journaling.ACTIVATING), journal.items, journal.restart)
+        journal = self._go_to(journal, journaling.PROVING)
+        proofs = self._prove(journal, journal.items, expected, journal.restart)
+        return Outcome(self._finish(journal, journaling.COMMITTED), proofs)
+
+    def _activate(self, journal: Journal, items: t.Sequence[Item], restart: str) -> Journal:
+        """Restart what must be for these items, and what should have reloaded by itself and is shown not to have."""
+        node, records = self._look()
+        decided = restarting.decide(journal.components, items, node, records, restart)
+        journal = self._state.save(dataclasses.replace(journal, components=decided))
+        if restart == restarting.NEVER:
+            return journal
+        journal = self._restart_pending(journal)
+        stale = self._wait_for_reload(items)
+        if not stale:
+            return journal
+        because = "was shown not to have %%s %g s after the change" % self._limits.reload
+        journal = self._state.save(dataclasses.replace(journal, components=restarting.force(journal.components, stale, because)))
+        return self._restart_pending(journal)
+
+    def _restart_pending(self, journal: Journal) -> Journal:
+        for index, touched in enumerate(journal.components):
+            if touched.action != restarting.PENDING:
+                continue
+            result = self._access.restart(self._access.discover(), touched.name)
+            done = dataclasses.replace(
+                touched,
+                action=restarting.RESTARTED,
+                away_seconds=result.away_seconds,
+                leaderless_seconds=result.leaderless_seconds,
+            )
+            components = (*journal.components[:index], done, *journal.components[index + 1 :])
+            journal = self._state.save(dataclasses.replace(journal, components=components))
+        return journal
+
+    def _wait_for_reload(self, items: t.Sequence[Item]) -> dict[str, list[str]]:
+        """What is still shown not to have the new certificates when the time is over."""
+        deadline = self._access.monotonic() + self._limits.reload
+        while True:
+            stale = restarting.still_stale(items, self._look()[1])
+            if not stale or self._access.monotonic() > deadline:
+                return stale
+            self._access.sleep(_POLL_SECONDS)
+
+    def _prove(
+        self, journal: Journal, items: t.Sequence[Item], expected: dict[str, str], restart: str, tolerated: t.Sequence[str] = ()
+    ) -> tuple[Proof, ...]:
+        """Wait until everything is proven. Raises CertopsError with what could not be proven in time."""
+        deadline = self._access.monotonic() + self._limits.proof
+        before = self._restarted_processes(journal)
+        while True:
+            node, records = self._look()
+            for item in items:
+                problem = disk_problem(node, item, expected[item.name])
+                if problem:
+                    raise CertopsError("The change of %s is not proven: %s." % (item.name, problem))
+            proofs = tuple(prove_item(self._access, node, records, item, expected[item.name]) for item in items)
+            problems = self._problems(journal, node, proofs, restart, tolerated)
+            if not problems:
+                break
+            if self._access.monotonic() > deadline:
+                raise CertopsError("Not proven within %g s: %s." % (self._limits.proof, "; ".join(problems)))
+            self._access.sleep(_POLL_SECONDS)
+        if before:
+            self._check_stability(before)
+        return proofs
+
+    def _problems(self, journal: Journal, node: Node, proofs: t.Sequence[Proof], restart: str, tolerated: t.Sequence[str]) -> list[str]:
+        waiting = {touched.name for touched in journal.components if touched.action == restarting.PENDING} if restart == "never" else set()
+        problems = []
+        for proof in proofs:
+            stale = [component for component, _reload, in_use, _proof in proof.readers if in_use == "false" and component not in waiting]
+            if stale and restart != restarting.NEVER:
+                problems.append("%s does not use the certificate %s that is on disk" % (" and ".join(stale), proof.name))
+            elif not proof.readers and proof.in_use == "false":
+                problems.append(proof.message or "%s is not accepted" % proof.name)
+        # What expired and is none of this run's business (the kubelet's own, for example) is the same before and after.
+        planned = [*self._access.expired(node, sorted(node.credentials)), *tolerated, *(journal.names if waiting else ())]
+        health = self._access.health(node, planned)
+        if health.verdict == "unhealthy":
+            problems.append("the node is not healthy: %s" % "; ".join(check.message for check in health.checks if not check.ok))
+        return problems
+
+    def _restarted_processes(self, journal: Journal) -> dict[str, tuple[int, int] | None]:
+        node = self._access.discover()
+        names = [touched.name for touched in journal.components if touched.action == restarting.RESTARTED]
+        return {name: restarting.process_of(node, name) for name in names}
+
+    def _check_stability(self, before: dict[str, tuple[int, int] | None]) -> None:
+        self._access.sleep(self._limits.stability)
+        node = self._access.discover()
+        for name, process in before.items():
+            if process is not None and restarting.process_of(node, name) != process:
+                raise CertopsError("%s was restarted and ended again by itself (process %d). Remedy: look at its log." % (name, process[0]))
+
+    def put_back(self, journal: Journal, cause: str) -> Outcome:
+        """Restore every file, restart what must be, and prove it. Raises NodeNotRestored."""
+        if journal.state != journaling.ROLLING_BACK:
+            journal = self._begin_way_back(journal, cause)
+        try:
+            notes = [note for note in (_restore(file) for file in journal.files) if note]
+        except CertopsError as error:
+            raise self._not_restored(journal, "not every file could be put back (%s)" % error, files_restored=False) from error
+        try:
+            journal, proofs = self._prove_way_back(self._state.save(journal))
+            journal = self._finish(journal, journaling.ROLLED_BACK)
+        except CertopsError as error:
+            on_disk = "; ".join(notes) or "each is verified to be as before"
+            raise self._not_restored(
+                journal,
+                "the node's files were rolled back (%s), but the node is not proven to be as before (%s)" % (on_disk, error),
+                files_restored=not notes,
+            ) from error
+        return Outcome(journal, proofs, "; ".join([str(journal.cause), *notes]))
+
+    def _begin_way_back(self, journal: Journal, cause: str) -> Journal:
+        """Note the way back, with the processes that run now. Neither a journal nor a node that cannot be read keeps us from it."""
+        node = None
+        with contextlib.suppress(CertopsError):
+            node = self._access.discover()
+        components = tuple(
+            Touched(touched.name, restarting.NONE, "", process=restarting.process_of(node, touched.name) if node else None)
+            for touched in journal.components
+        )
+        journal = dataclasses.replace(journal, state=journaling.ROLLING_BACK, cause=cause, components=components)
+        with contextlib.suppress(CertopsError):
+            self._state.save(journal)
+        return journal
+
+    def _prove_way_back(self, journal: Journal) -> tuple[Journal, tuple[Proof, ...]]:
+        """The files are proven by their hashes. What was broken on disk before is so again: no process is asked to read it."""
+        node = self._access.discover()
+        items = tuple(item for item in journal.items if disk_problem(node, item, str(item.before["fingerprint_sha256"])) is None)
+        expected = {item.name: str(item.before["fingerprint_sha256"]) for item in items}
+        journal = self._activate(journal, items, restarting.AUTO)
+        # As before, not better than before: what had expired when the run began has expired again.
+        return journal, self._prove(journal, items, expected, restarting.AUTO, tolerated=journal.names)
+
+    def _not_restored(self, journal: Journal, why: str, files_restored: bool) -> NodeNotRestored:
+        with contextlib.suppress(CertopsError):
+            journal = self._finish(journal, journaling.FAILED)
+        return NodeNotRestored(
+            "%s Then %s. Backups are in %s. Remedy: cure the cause, then run again; or copy the backups back by hand."
+            % (journal.cause or "The run failed.", why, os.path.join(self._state.folder(journal.run_id), "backup")),
+            files_restored,
+        )
+
+    def _look(self) -> tuple[Node, t.Sequence[Record]]:
+        node = self._access.discover()
+        return node, self._access.inspect(node)
+
+    def _go_to(self, journal: Journal, state: str) -> Journal:
+        return self._state.save(dataclasses.replace(journal, state=state))
+
+    def _finish(self, journal: Journal, state: str) -> Journal:
+        return self._state.save(dataclasses.replace(journal, state=state, finished_at=iso(self._access.now())))
+
+
+def _back_up(file: NewFile, backup_root: str) -> ReplacedFile:
+    try:
+        found = attributes_of(file.path)
+    except MissingFile:
+        return ReplacedFile(file.path, None, None, sha256(file.data), 0o600, os.geteuid(), os.getegid())
+    copy = backup_file(file.path, backup_root)
+    return ReplacedFile(file.path, copy, sha256(read_bounded(copy)), sha256(file.data), found.mode, found.uid, found.gid)
+
+
+def _sha_of(path: str) -> str | None:
+    try:
+        return sha256(read_bounded(path))
+    except MissingFile:
+        return None
+
+
+def _restore(file: ReplacedFile) -> str | None:
+    """Put one file back; returns a note when it was left alone because somebody else changed it. Raises CertopsError."""
+    remove_leftover(file.path)
+    now = _sha_of(file.path)
+    if now == file.sha256_before:
+        return None
+    if now not in (file.sha256_after, None):
+        return "%s was changed by somebody else meanwhile and was left as it is" % file.path
+    if file.backup is None:
+        _remove(file.path)
+        return None
+    data = read_bounded(file.backup)
+    if sha256(data) != file.sha256_before:
+        raise CertopsError("the backup %s is damaged (its hash is not the one in the journal)" % file.backup)
+    replace_file(file.path, data, file.attributes)
+    return None
+
+
+def _remove(path: str) -> None:
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        sync_directory(os.path.dirname(path))
+    except OSError as error:
+        raise explain(error, "remove", path) from error
+
+
+__all__ = ("Limits", "NodeNotRestored", "Outcome", "Transaction")

@@ -1,0 +1,303 @@
+#!/usr/bin/python
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: certificate_rotation
+short_description: Renew certificates of one Kubernetes node in one transaction
+version_added: 0.1.0
+author:
+  - certops.kubernetes contributors (@certops)
+description:
+  - Renews certificates and the client certificates in kubeconfigs with the CA key that lies on the node, restarts what does not
+    reload by itself, and proves that each process has what it should have.
+  - "Everything happens in one process on the node: finish an earlier run that was stopped half-way, check what can be checked,
+    make the new keys and certificates in memory, back up, replace, activate, prove, commit. If something cannot be proven, every
+    file is put back, that is proven too, and the module fails with the cause."
+  - A renewed certificate keeps subject, alternative names, usages, key algorithm and size of the old one.
+    It never outlives its CA. A kubeconfig keeps every other byte.
+  - Private keys never leave the node and are in no result, difference or journal.
+  - Run it with C(async) and C(poll), so that it ends well when the connection to the node is lost. Not in check mode, which
+    C(async) does not support.
+  - Backups and the journal of each run are kept in C(/var/lib/certops/runs), for root alone.
+requirements:
+  - cryptography >= 3.4 on the node
+  - PyYAML on the node
+extends_documentation_fragment:
+  - certops.kubernetes._attributes
+  - certops.kubernetes._attributes.action_group
+  - certops.kubernetes._attributes.changes_module
+options:
+  run_id:
+    description:
+      - The name of this run. Its journal and its backups are kept under it.
+      - Letters, digits, dots, underscores and dashes.
+    type: str
+    required: true
+  items:
+    description:
+      - What to do, as RV(certops.kubernetes.certificate_info#module:certificates) names it.
+      - With an empty list only a run that was stopped half-way is finished.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The name of the certificate, such as V(apiserver) or V(admin.conf).
+        type: str
+        required: true
+      action:
+        description: V(renew) makes a new certificate. V(activate) restarts what does not yet use the one that is on disk.
+        type: str
+        choices:
+          - renew
+          - activate
+        default: renew
+      fingerprint_sha256:
+        description: The certificate that was planned for. If another one is found, nothing is changed and the module fails.
+        type: str
+  restart:
+    description:
+      - V(auto) restarts only what does not reload by itself, or is shown not to have the new certificate.
+      - V(always) restarts every component that reads a renewed certificate.
+      - V(never) restarts nothing and reports what is pending.
+    type: str
+    choices:
+      - auto
+      - always
+      - never
+    default: auto
+  private_key:
+    description: Whether a new private key is made or the old one is kept.
+    type: str
+    choices:
+      - regenerate
+      - keep
+    default: regenerate
+  validity_days:
+    description:
+      - How long the new certificates are valid. Never longer than their CA.
+      - Without it the cluster's own C(certificateValidityPeriod), else 365 days.
+    type: int
+  stop_timeout_seconds:
+    description: How long a stopped API server may finish its requests before it is killed.
+    type: int
+    default: 2
+  start_timeout_seconds:
+    description: How long to wait for a restarted component, and for everything to be proven, before the node is put back.
+    type: int
+    default: 120
+  keep_backups:
+    description: How many runs are kept on the node. The last one that ended well is always kept.
+    type: int
+    default: 10
+  kubernetes_dir:
+    description: The folder of the node's Kubernetes configuration.
+    type: path
+    default: /etc/kubernetes
+seealso:
+  - module: certops.kubernetes.certificate_info
+  - module: certops.kubernetes.certificate_rollback
+"""
+
+EXAMPLES = r"""
+- name: Renew the API server's certificate
+  certops.kubernetes.certificate_rotation:
+    run_id: 2026-11-24-a
+    items:
+      - name: apiserver
+        action: renew
+  async: 1800
+  poll: 1
+
+- name: Renew two kubeconfigs with their old keys, restart nothing now
+  certops.kubernetes.certificate_rotation:
+    run_id: 2026-11-24-b
+    private_key: keep
+    restart: never
+    items:
+      - name: controller-manager.conf
+      - name: scheduler.conf
+"""
+
+RETURN = r"""
+run_id:
+  description: The name under which the run's journal and backups are kept; with a number behind it if the name was taken.
+  type: str
+  returned: always
+  sample: 2026-11-24-a
+certificates:
+  description: What was done to each certificate.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    name:
+      description: The name of the certificate.
+      type: str
+      sample: apiserver
+    action:
+      description: V(renew) or V(activate).
+      type: str
+      sample: renew
+    before:
+      description: RV(ignore:subject), RV(ignore:serial), RV(ignore:not_before), RV(ignore:not_after), RV(ignore:fingerprint_sha256).
+      type: dict
+    after:
+      description: The same of the new certificate. What is not known in check mode is null.
+      type: dict
+    in_use:
+      description: Whether each process that reads it has it; V(true), V(false) or V(unknown).
+      type: str
+      sample: "true"
+    proof:
+      description: How that is known; V(handshake), V(identity), V(inode), V(process_age), V(path_works) or V(none).
+      type: str
+      sample: handshake
+    readers:
+      description: The same for each component that reads it.
+      type: list
+      elements: dict
+components:
+  description: What was done to each component that reads one of the certificates.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    name:
+      description: The name of the component.
+      type: str
+      sample: kube-scheduler
+    action:
+      description: V(none), V(restarted) or V(pending).
+      type: str
+      sample: restarted
+    because:
+      description: Why.
+      type: str
+      sample: reads scheduler.conf only when it starts
+    away_seconds:
+      description: From the signal until its successor was ready.
+      type: float
+      sample: 1.9
+    leaderless_seconds:
+      description: From the signal until somebody else led; null where there is no leader.
+      type: float
+      sample: 1.4
+rolled_back:
+  description: Whether every file was put back because something failed.
+  type: bool
+  returned: always
+  sample: false
+recovered:
+  description: What was done about runs that had been stopped half-way.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    run_id:
+      description: The run.
+      type: str
+      sample: 2026-11-23-a
+    found:
+      description: The state in which it was left.
+      type: str
+      sample: applying
+    state:
+      description: V(committed) or V(rolled_back); null in check mode.
+      type: str
+      sample: rolled_back
+    message:
+      description: The same as a sentence.
+      type: str
+state:
+  description: The state in which the journal ended, if the run changed anything.
+  type: str
+  returned: when a transaction was made
+  sample: committed
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.certops.kubernetes.plugins.module_utils._deps import missing_requirements
+from ansible_collections.certops.kubernetes.plugins.module_utils._journal import StateFolder
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._node_access import node_access
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import Wanted
+from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed
+from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import Request, predict, rotate
+from ansible_collections.certops.kubernetes.plugins.module_utils._transaction import Limits
+
+
+def argument_spec() -> dict[str, t.Any]:
+    return {
+        "run_id": {"type": "str", "required": True},
+        "items": {
+            "type": "list",
+            "elements": "dict",
+            "required": True,
+            "options": {
+                "name": {"type": "str", "required": True},
+                "action": {"type": "str", "choices": ["renew", "activate"], "default": "renew"},
+                "fingerprint_sha256": {"type": "str"},
+            },
+        },
+        "restart": {"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
+        "private_key": {"type": "str", "choices": ["regenerate", "keep"], "default": "regenerate", "no_log": False},
+        "validity_days": {"type": "int"},
+        "stop_timeout_seconds": {"type": "int", "default": 2},
+        "start_timeout_seconds": {"type": "int", "default": 120},
+        "keep_backups": {"type": "int", "default": 10},
+        "kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"},
+    }
+
+
+def check(params: dict[str, t.Any]) -> str | None:
+    """What is wrong with the options beyond their types."""
+    names = [item["name"] for item in params["items"]]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        return "items names %s more than once." % ", ".join(twice)
+    for option, least in (("validity_days", 1), ("stop_timeout_seconds", 0), ("start_timeout_seconds", 1), ("keep_backups", 1)):
+        if params[option] is not None and params[option] < least:
+            return "%s is %d, it must be at least %d." % (option, params[option], least)
+    return None
+
+
+def request_from(params: dict[str, t.Any]) -> Request:
+    return Request(
+        run_id=params["run_id"],
+        items=tuple(Wanted(item["name"], item["action"], item["fingerprint_sha256"]) for item in params["items"]),
+        restart=params["restart"],
+        keep_private_key=params["private_key"] == "keep",
+        validity_days=params["validity_days"],
+        keep_backups=params["keep_backups"],
+    )
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    problems = missing_requirements() or [problem for problem in [check(module.params)] if problem]
+    if problems:
+        module.fail_json(msg=" ".join(problems))
+    params = module.params
+    access = node_access(params["kubernetes_dir"], params["stop_timeout_seconds"], params["start_timeout_seconds"])
+    limits = Limits(proof=params["start_timeout_seconds"])
+    try:
+        request = request_from(params)
+        result = predict(access, StateFolder(), request) if module.check_mode else rotate(access, StateFolder(), request, limits)
+    except RotationFailed as error:
+        module.fail_json(msg=str(error), **error.result)
+    except CertopsError as error:
+        module.fail_json(msg=str(error))
+    for warning in result.pop("warnings"):
+        module.warn(warning)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
