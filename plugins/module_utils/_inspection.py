@@ -94,6 +94,30 @@ def record_to_dict(record: Record) -> dict[str, t.Any]:
     return {entry.name: _plain(getattr(record, entry.name)) for entry in fields(record)}
 
 
+def finding_to_dict(finding: Finding) -> dict[str, str]:
+    """A finding as JSON knows it."""
+    return asdict(finding)
+
+
+def node_to_dict(node: Node, cluster: str | None, now: datetime) -> dict[str, t.Any]:
+    """What was discovered, as JSON knows it; flags are left out, they may hold anything."""
+    return {
+        "name": node.name,
+        "cluster": cluster or node.cluster,
+        "now": iso(now),
+        "components": {
+            name: {
+                "pid": component.process.pid if component.process else None,
+                "started_at": iso(component.process.started_at) if component.process else None,
+                "manifest": component.manifest,
+                "unit": component.unit,
+                "endpoints": [endpoint.address for endpoint in component.endpoints],
+            }
+            for name, component in node.components.items()
+        },
+    }
+
+
 def _plain(value: t.Any) -> t.Any:
     if isinstance(value, tuple):
         return [asdict(entry) if isinstance(entry, (Reader, Finding)) else entry for entry in value]
@@ -290,4 +314,4 @@ def _record(inspection: _Inspection, values: t.Mapping[str, t.Any], **described:
     return Record(**{entry.name: known.get(entry.name) for entry in fields(Record) if entry.name != "schema_version"})
 
 
-__all__ = ("Thresholds", "inspect_node", "record_to_dict")
+__all__ = ("Thresholds", "finding_to_dict", "inspect_node", "node_to_dict", "record_to_dict")

@@ -11,30 +11,30 @@ Nothing of a private key leaves this file: only whether it is there, whether it 
 
 from __future__ import annotations
 
+import hashlib
 import os
-import re
 import stat
 import typing as t
 from dataclasses import dataclass
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._deps import CRYPTO_ERRORS
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._pem import pem_blocks
+from ansible_collections.certops.kubernetes.plugins.module_utils._public_part import public_key_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     Certificate,
     CertificateFacts,
     describe,
-    key_matches,
-    load_private_key,
     parse_certificates,
+    public_bytes,
     public_key_id,
 )
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import describe_key
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Credential
-
-_PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
-
 
 @dataclass(frozen=True)
 class Material:
@@ -100,15 +100,21 @@ def _key_state(credential: Credential, certificates: t.Sequence[Certificate], em
     if credential.kind == "kubeconfig" and embedded is None:
         return "missing", "the user of the current context of %s has no key embedded" % credential.key_path
     try:
-        key = load_private_key(embedded if embedded is not None else read_bounded(credential.key_path), credential.key_path)
+        key = public_key_of(embedded if embedded is not None else read_bounded(credential.key_path), credential.key_path)
     except MissingFile as error:
         return "missing", str(error)
     except CertopsError as error:
         return "unreadable", str(error)
     # A CA file may be a bundle, in any order; of a pair, the first certificate is the one that is shown.
     candidates = certificates if credential.kind == "ca" else certificates[:1]
-    matches = any(key_matches(certificate, key) for certificate in candidates)
-    return ("matching", None) if matches else ("mismatch", None)
+    return ("matching" if any(_has_key(certificate, key) for certificate in candidates) else "mismatch"), None
+
+
+def _has_key(certificate: Certificate, public_key: t.Any) -> bool:
+    try:
+        return public_bytes(certificate.public_key()) == public_bytes(public_key)
+    except CRYPTO_ERRORS:
+        return False
 
 
 def _signing_key(credential: Credential) -> Material:
@@ -123,8 +129,8 @@ def _signing_key(credential: Credential) -> Material:
     if credential.key_path is None:
         return Material(key_id=key_id, key_mode=mode)
     try:
-        signing_id = public_key_id(read_bounded(credential.key_path), credential.key_path)
-        known = {public_key_id(block.group(), credential.cert_path)[0] for block in _PEM_BLOCK.finditer(public)}
+        signing_id = _identity_of(public_key_of(read_bounded(credential.key_path), credential.key_path))
+        known = {public_key_id(block, credential.cert_path)[0] for _label, block in pem_blocks(public, credential.cert_path)}
     except MissingFile as error:
         return Material(key_id=key_id, key_mode=mode, key_state="missing", key_problem=str(error))
     except CertopsError as error:
@@ -133,6 +139,10 @@ def _signing_key(credential: Credential) -> Material:
     if signing_id[0] in known:
         return Material(key_id=signing_id, key_mode=mode, key_state="matching")
     return Material(key_id=key_id, key_mode=mode, key_state="mismatch")
+
+
+def _identity_of(public_key: t.Any) -> tuple[str, str, int | None]:
+    return (hashlib.sha256(public_bytes(public_key)).hexdigest(), *describe_key(public_key))
 
 
 def _mode(path: str | None) -> int | None:

@@ -1,0 +1,394 @@
+#!/usr/bin/python
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: certificate_info
+short_description: Find every certificate of a Kubernetes node and say what is wrong with it
+version_added: 0.1.0
+author:
+  - certops.kubernetes contributors (@certops)
+description:
+  - Finds the certificates of a node of a kubeadm cluster from the flags of its running components, the static-pod manifests and the
+    kubelet's configuration, not from a list of paths, and connects to each address where a component serves.
+  - "Returns one record for each certificate: what it says, how long it lasts, which CA signs it, whether this node can renew it, whether the
+    processes that read it have what lies on disk (and by which proof that is known), and what is wrong with it."
+  - Reads only. A file that cannot be understood is a finding of its record; the module does not fail because of it.
+  - Private keys are read to see whether they belong to their certificates. Nothing of them is returned.
+extends_documentation_fragment:
+  - certops.kubernetes._attributes
+  - certops.kubernetes._attributes.action_group
+  - certops.kubernetes._attributes.info_module
+options:
+  cluster:
+    description:
+      - What to call the cluster in the records.
+      - By default what its own configuration calls it.
+    type: str
+  warn_days:
+    description: A certificate that ends within so many days has the status V(warning).
+    type: int
+    default: 30
+  critical_days:
+    description: A certificate that ends within so many days has the status V(critical).
+    type: int
+    default: 7
+  kubernetes_dir:
+    description: The folder of the node's Kubernetes configuration, for what no flag names, such as C(admin.conf).
+    type: path
+    default: /etc/kubernetes
+  probe_timeout_seconds:
+    description: How many seconds each address may take to show its certificate. All are asked at the same time.
+    type: float
+    default: 2.0
+seealso:
+  - module: certops.kubernetes.certificate_rotation
+  - module: certops.kubernetes.cluster_health_info
+notes:
+  - Needs the rights of root on the node, since keys, kubeconfigs and other users' processes are looked at.
+"""
+
+EXAMPLES = r"""
+- name: Look at every certificate of the node
+  certops.kubernetes.certificate_info:
+  become: true
+  register: inspected
+
+- name: Show what is wrong, in plain words
+  ansible.builtin.debug:
+    msg: "{{ inspected.certificates | map(attribute='findings') | flatten | map(attribute='message') }}"
+
+- name: Fail when something ends within two weeks
+  certops.kubernetes.certificate_info:
+    critical_days: 14
+  become: true
+  register: inspected
+  failed_when: inspected.certificates | selectattr('status', 'in', ['critical', 'expired']) | length > 0
+"""
+
+RETURN = r"""
+certificates:
+  description:
+    - One record for each certificate, certificate authority and signing key in a file, then one for each address that serves.
+    - Every key is there in every record; what has no value is V(null).
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    schema_version:
+      description: Version of this list of keys.
+      type: int
+      returned: always
+      sample: 1
+    cluster:
+      description: Name of the cluster.
+      type: str
+      returned: always
+      sample: kubernetes
+    host:
+      description: The node's name. The roles of this collection put the inventory's name of the host in its place.
+      type: str
+      returned: always
+      sample: cp-1
+    node:
+      description: Kubernetes' name of the node.
+      type: str
+      returned: always
+      sample: cp-1
+    name:
+      description: Name of the certificate, unique on its host. What an address serves is called C(served:ADDRESS:PORT).
+      type: str
+      returned: always
+      sample: etcd/server
+    component:
+      description: Whose credential it is.
+      type: str
+      returned: always
+      sample: etcd
+    presented_by:
+      description: Who shows it.
+      type: str
+      returned: always
+      sample: etcd
+    presented_to:
+      description: To whom it is shown.
+      type: str
+      returned: always
+      sample: clients of etcd
+    usage:
+      description: One of V(server), V(client), V(server+client), V(ca), V(signing-key).
+      type: str
+      returned: always
+      sample: server+client
+    source:
+      description: Where it was found; one of V(file), V(kubeconfig), V(served).
+      type: str
+      returned: always
+      sample: file
+    path:
+      description: Path of the file on the node.
+      type: str
+      returned: always
+      sample: /etc/kubernetes/pki/etcd/server.crt
+    address:
+      description: The address that serves it.
+      type: str
+      returned: always
+      sample: 10.0.0.1:2379
+    subject:
+      description: Its subject.
+      type: str
+      returned: always
+      sample: CN=cp-1
+    issuer:
+      description: The subject of the CA that signed it.
+      type: str
+      returned: always
+      sample: CN=etcd-ca
+    sans:
+      description: Its subject alternative names, each with its kind.
+      type: list
+      elements: str
+      returned: always
+      sample: ["DNS:cp-1", "DNS:localhost", "IP:10.0.0.1"]
+    serial:
+      description: Its serial number in lower-case hexadecimal digits, without leading zeros.
+      type: str
+      returned: always
+      sample: 5f1c2a90d3b1e4c7
+    fingerprint_sha256:
+      description: SHA-256 of the certificate (of the public key, for a signing key) in lower-case hexadecimal digits.
+      type: str
+      returned: always
+      sample: b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c
+    key_algorithm:
+      description: Algorithm of its key.
+      type: str
+      returned: always
+      sample: RSA
+    key_bits:
+      description: Size of its key in bits.
+      type: int
+      returned: always
+      sample: 2048
+    signature_algorithm:
+      description: Algorithm of its signature.
+      type: str
+      returned: always
+      sample: sha256WithRSAEncryption
+    not_before:
+      description: Start of its validity, UTC, ISO 8601.
+      type: str
+      returned: always
+      sample: "2026-01-31T08:00:00Z"
+    not_after:
+      description: End of its validity, UTC, ISO 8601.
+      type: str
+      returned: always
+      sample: "2027-01-31T08:00:00Z"
+    seconds_left:
+      description: Seconds until its end; negative when it has ended.
+      type: int
+      returned: always
+      sample: 5875200
+    days_left:
+      description: Whole days until its end; negative when it has ended.
+      type: int
+      returned: always
+      sample: 68
+    lifetime_days:
+      description: Whole days between the start and the end of its validity.
+      type: int
+      returned: always
+      sample: 365
+    status:
+      description:
+        - One of V(ok), V(warning), V(critical), V(expired), V(not_yet_valid), V(missing), V(unreadable), V(unreachable).
+        - The first three are the worst of RV(certificates[].findings).
+      type: str
+      returned: always
+      sample: ok
+    ca:
+      description: Name of the certificate authority that signs it.
+      type: str
+      returned: always
+      sample: etcd/ca
+    renewable:
+      description: Whether this node can renew it.
+      type: bool
+      returned: always
+      sample: true
+    not_renewable_because:
+      description: Why this node cannot renew it.
+      type: str
+      returned: always
+      sample: the kubelet renews it itself
+    externally_managed:
+      description: Whether the key of its CA is kept elsewhere.
+      type: bool
+      returned: always
+      sample: false
+    readers:
+      description: The components that read it.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        component:
+          description: Name of the component.
+          type: str
+          returned: always
+          sample: etcd
+        reload:
+          description: How it learns of a new file; V(hot) for by itself, V(restart) for only when it starts, V(self) when it renews it itself.
+          type: str
+          returned: always
+          sample: hot
+        in_use:
+          description: Whether it has what lies on disk; one of V(true), V(false), V(unknown).
+          type: str
+          returned: always
+          sample: "true"
+        proof:
+          description:
+            - How that is known.
+            - V(handshake) means that an address was asked, V(inode) that the file behind the process' own mount was compared, V(process_age)
+              that the file's time was compared with the start of the process, V(none) that nothing can prove it.
+          type: str
+          returned: always
+          sample: handshake
+    findings:
+      description: What is wrong with it.
+      type: list
+      elements: dict
+      returned: always
+      contains: &finding
+        code:
+          description:
+            - What is wrong, as a word that does not change.
+            - One of V(expiring), V(expired), V(not_yet_valid), V(key_mismatch), V(chain_invalid), V(outlives_ca), V(served_differs),
+              V(process_has_older_file), V(key_readable_by_others), V(missing), V(unreadable), V(unreachable), V(other_users),
+              V(duplicate_manifest).
+          type: str
+          returned: always
+          sample: expiring
+        severity:
+          description: One of V(info), V(warning), V(critical).
+          type: str
+          returned: always
+          sample: warning
+        message:
+          description: What is wrong, in words, with file and node.
+          type: str
+          returned: always
+          sample: etcd/server ends in 20 days, at 2026-12-14T08:00:00Z (/etc/kubernetes/pki/etcd/server.crt on cp-1).
+        remedy:
+          description: What to do about it.
+          type: str
+          returned: always
+          sample: "Renew it: certops.kubernetes.rotate does that, or kubeadm certs renew."
+node:
+  description: The node itself.
+  type: dict
+  returned: always
+  contains:
+    name:
+      description: Kubernetes' name of it.
+      type: str
+      returned: always
+      sample: cp-1
+    cluster:
+      description: Name of the cluster.
+      type: str
+      returned: always
+      sample: kubernetes
+    now:
+      description: The node's clock when it was looked at, UTC, ISO 8601. All times left were computed with it.
+      type: str
+      returned: always
+      sample: "2026-11-24T02:30:00Z"
+    certificate_validity_seconds:
+      description:
+        - How many seconds kubeadm makes certificates valid for in this cluster (C(certificateValidityPeriod) of its configuration).
+        - V(null) where that is not set, or could not be asked.
+      type: int
+      returned: always
+      sample: 31536000
+    components:
+      description: The components that were found, by name.
+      type: dict
+      returned: always
+      sample:
+        etcd:
+          pid: 506
+          started_at: "2026-11-24T02:08:05Z"
+          manifest: /etc/kubernetes/manifests/etcd.yaml
+          unit: null
+          endpoints: ["127.0.0.1:2379", "10.0.0.1:2379", "10.0.0.1:2380"]
+problems:
+  description: What is wrong with the node rather than with one certificate, such as a manifest that cannot be read.
+  type: list
+  elements: dict
+  returned: always
+  contains: *finding
+"""
+
+import os
+import typing as t
+from datetime import datetime, timezone
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.certops.kubernetes.plugins.module_utils._deps import missing_requirements
+from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
+from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import (
+    Thresholds,
+    finding_to_dict,
+    inspect_node,
+    node_to_dict,
+    record_to_dict,
+)
+from ansible_collections.certops.kubernetes.plugins.module_utils._validity_period import ValidityPeriod
+
+_DAY = 86400
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "cluster": {"type": "str"},
+            "warn_days": {"type": "int", "default": 30},
+            "critical_days": {"type": "int", "default": 7},
+            "kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"},
+            "probe_timeout_seconds": {"type": "float", "default": 2.0},
+        },
+        supports_check_mode=True,
+    )
+    missing = missing_requirements()
+    if missing:
+        module.fail_json(msg=" ".join(missing))
+    for name in ("warn_days", "critical_days", "probe_timeout_seconds"):
+        if not 0 <= module.params[name] < 1e6:
+            module.fail_json(msg="%s is %s, but must be between 0 and a million." % (name, module.params[name]))
+    module.exit_json(changed=False, **inspect(module.params, datetime.now(timezone.utc)))
+
+
+def inspect(params: dict[str, t.Any], now: datetime) -> dict[str, t.Any]:
+    """The node's records as the module returns them."""
+    node = discover(now, params["kubernetes_dir"])
+    period = ValidityPeriod(node, now, params["probe_timeout_seconds"])
+    thresholds = Thresholds(params["warn_days"] * _DAY, params["critical_days"] * _DAY)
+    records = inspect_node(node, node.name or os.uname().nodename, params["cluster"], now, thresholds, params["probe_timeout_seconds"])
+    described = node_to_dict(node, params["cluster"], now)
+    described["certificate_validity_seconds"] = period.seconds()
+    return {
+        "certificates": [record_to_dict(record) for record in records],
+        "node": described,
+        "problems": [finding_to_dict(problem) for problem in node.problems],
+    }
+
+
+if __name__ == "__main__":
+    main()
