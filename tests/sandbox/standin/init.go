@@ -131,12 +131,13 @@ func (s *initSystem) do(verb string) string {
 
 // runSystemctl knows start, stop, restart, is-active and show (the main PID), for the one unit kubelet.
 func runSystemctl(flags flagSet) error {
-	words := flags[""]
-	for i := len(words) - 1; i >= 0; i-- { // "-p MainPID" and the like do not matter here
-		if words[i] == "-p" && i+1 < len(words) {
-			words = append(words[:i], words[i+2:]...)
-		} else if strings.HasPrefix(words[i], "-") || words[i] == "MainPID" {
-			words = append(words[:i], words[i+1:]...)
+	words := []string{}
+	for i := 0; i < len(flags[""]); i++ { // "-p MainPID", "--no-block" and the like make no difference here
+		switch word := flags[""][i]; {
+		case word == "-p":
+			i++
+		case !strings.HasPrefix(word, "-"):
+			words = append(words, word)
 		}
 	}
 	if len(words) != 2 || strings.TrimSuffix(words[1], ".service") != "kubelet" {

@@ -1,0 +1,176 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the collection depends on in the components' behaviour; true for real ones, and therefore demanded of the stand-ins.
+
+Every test leaves the node as it found it, but for processes that were restarted.
+"""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+import pytest
+
+if t.TYPE_CHECKING:
+    from conftest import Target
+
+CONTROLLER_MANAGER_CONF = "/etc/kubernetes/controller-manager.conf"
+
+
+def test_processes_carry_their_manifests_arguments(target: Target) -> None:
+    """Discovery recognises a component by its argument vector."""
+    assert None not in target.call("components").values()
+
+
+def test_apiserver_serves_a_replaced_pair_within_a_second(target: Target, api: str) -> None:
+    """It watches the files."""
+    for seconds in target.call("reload_seconds", "apiserver", "ca", api.partition("://")[2]):
+        assert seconds < 1
+
+
+@pytest.mark.parametrize(("pair", "port"), [("etcd/server", 2379), ("etcd/peer", 2380)])
+def test_etcd_serves_a_replaced_pair_at_the_next_handshake(target: Target, pair: str, port: int) -> None:
+    """It reads the files for each handshake."""
+    for seconds in target.call("reload_seconds", pair, "etcd/ca", "%s:%d" % (target.call("address"), port)):
+        assert seconds < 0.1
+
+
+def test_apiserver_has_a_loopback_certificate_of_its_own(target: Target) -> None:
+    """Its common name tells when the process was started."""
+    name = target.call("serves", target.call("address"), "6443", "apiserver-loopback-client")["common_name"]
+    prefix, _at, started = name.partition("@")
+    assert prefix == "apiserver-loopback-client"
+    assert int(started) <= time.time()
+
+
+@pytest.mark.parametrize(
+    ("who", "path", "status"),
+    [
+        ("none", "/readyz", 200),
+        ("none", "/readyz/etcd", 200),
+        ("none", "/livez", 200),
+        ("none", "/api/v1/namespaces/default", 403),
+        ("foreign", "/readyz", 401),
+        ("foreign", "/api/v1/namespaces/default", 401),
+        ("admin.conf", "/api/v1/namespaces/default", 200),
+        ("super-admin.conf", "/api/v1/namespaces/default", 200),
+        ("scheduler.conf", "/api/v1/namespaces/kube-system/configmaps/kubeadm-config", 403),
+        ("admin.conf", "/api/v1/namespaces/kube-system/configmaps/kubeadm-config", 200),
+        ("controller-manager.conf", "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager", 200),
+        ("scheduler.conf", "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-scheduler", 200),
+    ],
+)
+def test_who_may_ask_for_what(target: Target, api: str, who: str, path: str, status: int) -> None:
+    """401 for certificates of strangers, 403 for what one may not."""
+    assert target.call("ask", who, "GET", api + path)["status"] == status
+
+
+def test_the_configuration_of_the_cluster_can_be_read(target: Target, api: str) -> None:
+    """kubeadm leaves it in a ConfigMap."""
+    answer = target.call("ask", "admin.conf", "GET", api + "/api/v1/namespaces/kube-system/configmaps/kubeadm-config")
+    assert "certificateValidityPeriod" in answer["body"]["data"]["ClusterConfiguration"]
+
+
+def test_whoami_shows_the_certificate(target: Target, api: str) -> None:
+    """The credential id is the certificate's SHA-256."""
+    body = '{"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}'
+    answer = target.call("ask", "admin.conf", "POST", api + "/apis/authentication.k8s.io/v1/selfsubjectreviews", body)
+    assert answer["status"] == 201
+    info = answer["body"]["status"]["userInfo"]
+    assert info["username"] == "kubernetes-admin"
+    assert "kubeadm:cluster-admins" in info["groups"]
+    assert info["extra"]["authentication.kubernetes.io/credential-id"] == ["X509SHA256=" + target.call("fingerprint", "admin.conf")]
+
+
+def test_the_kubelet_is_reached_through_the_apiserver(target: Target, api: str) -> None:
+    """With the API server's own client pair."""
+    nodes = target.call("ask", "admin.conf", "GET", api + "/api/v1/nodes")["body"]["items"]
+    name = nodes[0]["metadata"]["name"]
+    assert target.call("ask", "admin.conf", "GET", "%s/api/v1/nodes/%s/proxy/healthz" % (api, name)) == {"status": 200, "body": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("who", "url", "status"),
+    [
+        ("none", "https://127.0.0.1:10257/healthz", 200),
+        ("none", "https://127.0.0.1:10259/healthz", 200),
+        ("none", "https://127.0.0.1:10250/healthz", 401),
+        ("pair:apiserver-kubelet-client", "https://127.0.0.1:10250/healthz", 200),
+        ("none", "http://127.0.0.1:10248/healthz", 200),
+        ("none", "http://127.0.0.1:2381/readyz", 200),
+        ("none", "https://127.0.0.1:2379/health", 0),
+        ("pair:etcd/healthcheck-client", "https://127.0.0.1:2379/health", 200),
+    ],
+)
+def test_ports_answer(target: Target, who: str, url: str, status: int) -> None:
+    """0: the connection is refused or broken off, as etcd does without a client certificate."""
+    assert target.call("ask", who, "GET", url)["status"] == status
+
+
+def test_etcd_tells_members_and_leader(target: Target) -> None:
+    """Its JSON gateway."""
+    url = "https://127.0.0.1:2379/v3/"
+    members = target.call("ask", "pair:etcd/healthcheck-client", "POST", url + "cluster/member/list", "{}")["body"]["members"]
+    assert members[0]["peerURLs"][0].endswith(":2380")
+    status = target.call("ask", "pair:etcd/healthcheck-client", "POST", url + "maintenance/status", "{}")["body"]
+    assert status["leader"] in [member["ID"] for member in members]
+    assert status["version"].startswith("3.")
+
+
+def test_leaders_serve_a_certificate_made_at_their_start(target: Target) -> None:
+    """Valid from one hour before."""
+    for port in ("10257", "10259"):
+        assert target.call("serves", "127.0.0.1", port)["not_before"] < time.time() - 3590
+
+
+def test_a_replaced_kubeconfig_is_not_seen_by_the_controller_manager(target: Target) -> None:
+    """Its single-file mount keeps the old inode, and the process goes on."""
+    before = target.call("components")["kube-controller-manager"]
+    same = target.call("inodes", "kube-controller-manager", CONTROLLER_MANAGER_CONF)
+    assert same["host"] == same["seen"]
+    target.call("replace_same", CONTROLLER_MANAGER_CONF)
+    different = target.call("inodes", "kube-controller-manager", CONTROLLER_MANAGER_CONF)
+    assert different["seen"] == same["seen"] != different["host"]
+    assert target.call("components")["kube-controller-manager"] == before
+
+
+def test_the_controller_manager_keeps_its_lease_when_stopped(target: Target) -> None:
+    """Nobody leads until the lease is released for it, by an update with its own identity."""
+    seen = target.call("stop_leader", "kube-controller-manager")
+    assert seen["gone"] < 3
+    assert seen["acquired"] is None
+    assert set(seen["seen"]) == {seen["holder"]}
+    assert target.call("release", "kube-controller-manager", "controller-manager.conf") < 4
+    mounted = target.call("inodes", "kube-controller-manager", CONTROLLER_MANAGER_CONF)
+    assert mounted["host"] == mounted["seen"], "a new container sees the file as it is now"
+
+
+def test_the_scheduler_releases_its_lease_when_stopped(target: Target) -> None:
+    """A new leader is there long before the lease would have ended."""
+    seen = target.call("stop_leader", "kube-scheduler")
+    assert seen["gone"] < 3
+    assert seen["acquired"] is not None
+
+
+def test_a_stopped_apiserver_lingers_and_says_403_while_it_starts(target: Target) -> None:
+    """The listener closes at once, the process stays for open watches; after its start it forbids everything for a while."""
+    seen = target.call("stop_apiserver", "2")
+    assert seen["closed"] < 1
+    assert seen["lingered"]
+    assert 403 in seen["statuses"]
+    assert seen["statuses"][-1] == 200
+    assert seen["ready"] < 30
+
+
+def test_the_second_restart_waits_for_the_back_off(target: Target, request: pytest.FixtureRequest) -> None:
+    """At once the first time, then ten seconds; a restart of the kubelet forgets it."""
+    if not request.config.getoption("--slow"):
+        pytest.skip("takes 15 s; ask for it with --slow")
+    target.run("systemctl", "restart", "kubelet")
+    time.sleep(3)
+    first, second = target.call("restart_delays", "kube-scheduler")
+    assert first < 5
+    assert 8 < second < 20
