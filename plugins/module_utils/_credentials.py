@@ -103,7 +103,7 @@ def _add_pairs(collection: _Collection, components: t.Mapping[str, Component]) -
             presented_by=rule.component,
             presented_to=rule.presented_to,
             readers=(ReaderSpec(rule.component, rule.reload, cert),),
-            )
+        )
         collection.add(credential)
         if rule.name == "etcd/server":
             _add_healthcheck(collection, credential)
@@ -154,7 +154,15 @@ def _add_peoples(collection: _Collection, components: t.Mapping[str, Component],
         if os.path.lexists(path):
             collection.add(
                 Credential(
-                    convention.name, "kubeconfig", path, path, "client", convention.component, "ca", presented_by="user", presented_to=API_SERVER
+                    convention.name,
+                    "kubeconfig",
+                    path,
+                    path,
+                    "client",
+                    convention.component,
+                    "ca",
+                    presented_by="user",
+                    presented_to=API_SERVER,
                 )
             )
 

@@ -169,7 +169,7 @@ def _nothing_here(components: t.Mapping[str, Component], kubelet: KubeletSetting
             code="missing",
             severity="critical",
             message="There is no kubelet on this host and no static-pod manifest in %s." % kubelet.static_pod_path,
-            remedy="Check that this host is a node of a Kubernetes cluster, that the task runs as root (become: true), and kubernetes_dir (%s)."
+            remedy="Check that this host is a node of a Kubernetes cluster, that the task runs as root (become), and kubernetes_dir (%s)."
             % kubernetes_dir,
         )
     ]

@@ -68,17 +68,17 @@ def dig(value: t.Any, *keys: str) -> t.Any:
     return value
 
 
-def text(value: t.Any) -> t.Optional[str]:
+def text(value: t.Any) -> str | None:
     """A non-empty scalar as text; None for anything else, and for YAML's ways to write nothing."""
     return value if isinstance(value, str) and value not in ("", "null", "~", "Null", "NULL") else None
 
 
-def items(value: t.Any) -> t.List[t.Any]:
+def items(value: t.Any) -> list[t.Any]:
     """A list; empty for anything that is none."""
     return value if isinstance(value, list) else []
 
 
-def texts(value: t.Any) -> t.List[str]:
+def texts(value: t.Any) -> list[str]:
     """The scalars of a list, as text."""
     return [entry for entry in items(value) if isinstance(entry, str)]
 

@@ -62,7 +62,14 @@ def date_findings(about: About, not_before: datetime, not_after: datetime, now: 
         return [Finding("expired", severity, about.tells("ended %s ago, at %s" % (duration(-left), iso(not_after))), about.remedy)]
     if not_before > now:
         text = "is not valid yet: its validity begins in %s, at %s" % (duration((not_before - now).total_seconds()), iso(not_before))
-        return [Finding("not_yet_valid", CRITICAL, about.tells(text), "Check this node's clock (timedatectl); if it is right, %s" % _lower(about.remedy))]
+        return [
+            Finding(
+                "not_yet_valid",
+                CRITICAL,
+                about.tells(text),
+                "Check this node's clock (timedatectl); if it is right, %s" % _lower(about.remedy),
+            )
+        ]
     if left > max(thresholds.warn_seconds, thresholds.critical_seconds):
         return []
     severity = INFO if about.cosmetic else CRITICAL if left <= thresholds.critical_seconds else WARNING
@@ -142,7 +149,9 @@ def missing(about: About, what: str) -> Finding:
 
 def unreadable(about: About, why: str) -> Finding:
     """There is something, but no certificate or key can be read from it."""
-    return Finding("unreadable", CRITICAL, about.tells("cannot be read: %s" % why.rstrip(".")), "Look at that file, and restore it from a backup.")
+    return Finding(
+        "unreadable", CRITICAL, about.tells("cannot be read: %s" % why.rstrip(".")), "Look at that file, and restore it from a backup."
+    )
 
 
 def unreachable(about: About, why: str) -> Finding:

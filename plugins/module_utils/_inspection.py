@@ -32,7 +32,15 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._findings impor
     unreadable,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._material import Material, read_material
-from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Credential, Endpoint, Finding, Node, Reader, Record
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import (
+    CertopsError,
+    Credential,
+    Endpoint,
+    Finding,
+    Node,
+    Reader,
+    Record,
+)
 from ansible_collections.certops.kubernetes.plugins.module_utils._readers import Served, readers_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewable import Renewability, renewability
 from ansible_collections.certops.kubernetes.plugins.module_utils._tls_probe import Probe
@@ -81,9 +89,7 @@ def inspect_node(
     materials = {name: read_material(credential) for name, credential in node.credentials.items()}
     inspection = _Inspection(node, host, cluster or node.cluster, now, thresholds, materials)
     shown = {endpoint: _shown(probe) for endpoint, probe in probes.items()}
-    served: Served = {
-        endpoint: hashlib.sha256(seen).hexdigest() if isinstance(seen, bytes) else None for endpoint, seen in shown.items()
-    }
+    served: Served = {endpoint: hashlib.sha256(seen).hexdigest() if isinstance(seen, bytes) else None for endpoint, seen in shown.items()}
     records = [_file_record(inspection, credential, served) for credential in node.credentials.values()]
     records.extend(_served_record(inspection, endpoint, seen) for endpoint, seen in shown.items())
     return records
@@ -138,7 +144,11 @@ def _file_record(inspection: _Inspection, credential: Credential, served: Served
     material = inspection.materials[credential.name]
     renewable = renewability(credential, material, inspection.node, inspection.materials, inspection.now)
     about = About(
-        credential.name, credential.cert_path, inspection.node_name, _remedy(credential, renewable), cosmetic=credential.self_signed_is_normal
+        credential.name,
+        credential.cert_path,
+        inspection.node_name,
+        _remedy(credential, renewable),
+        cosmetic=credential.self_signed_is_normal,
     )
     fingerprint = material.facts.fingerprint_sha256 if material.facts else None
     readers = readers_of(credential, inspection.node, fingerprint, served)
@@ -199,7 +209,9 @@ def _file_findings(inspection: _Inspection, credential: Credential, material: Ma
         yield other_users(about, material.other_users)
 
 
-def _chain_findings(inspection: _Inspection, ca_name: str | None, certificates: t.Sequence[Certificate], about: About) -> t.Iterator[Finding]:
+def _chain_findings(
+    inspection: _Inspection, ca_name: str | None, certificates: t.Sequence[Certificate], about: About
+) -> t.Iterator[Finding]:
     """Whether a certificate (with what follows it in its file) verifies under its CA. A CA that cannot be read has a finding itself."""
     ca = inspection.materials.get(ca_name or "")
     if ca is None or ca_name is None or not ca.certificates:
@@ -244,7 +256,9 @@ def _reader_findings(readers: t.Sequence[Reader], about: About) -> t.Iterator[Fi
 def _served_record(inspection: _Inspection, endpoint: Endpoint, seen: bytes | CertopsError) -> Record:
     credential = inspection.node.credentials.get(endpoint.credential or "")
     self_signed = credential is None or credential.self_signed_is_normal
-    remedy = "Restart %s when it suits: it makes a new one." % endpoint.component if credential is None else "Renew %s." % credential.cert_path
+    remedy = (
+        "Restart %s when it suits: it makes a new one." % endpoint.component if credential is None else "Renew %s." % credential.cert_path
+    )
     about = About("served:" + endpoint.address, endpoint.address, inspection.node_name, remedy, cosmetic=self_signed)
     values = {
         "name": about.name,
@@ -310,8 +324,9 @@ def _dated_record(inspection: _Inspection, values: t.Mapping[str, t.Any], facts:
 
 def _record(inspection: _Inspection, values: t.Mapping[str, t.Any], **described: t.Any) -> Record:
     """A record; what is not described has no value."""
-    known = {"cluster": inspection.cluster, "host": inspection.host, "node": inspection.node.name, **values, **described}
-    return Record(**{entry.name: known.get(entry.name) for entry in fields(Record) if entry.name != "schema_version"})
+    known: dict[str, t.Any] = {"cluster": inspection.cluster, "host": inspection.host, "node": inspection.node.name, **values, **described}
+    complete: dict[str, t.Any] = {entry.name: known.get(entry.name) for entry in fields(Record) if entry.name != "schema_version"}
+    return Record(**complete)
 
 
 __all__ = ("Thresholds", "finding_to_dict", "inspect_node", "node_to_dict", "record_to_dict")

@@ -45,7 +45,7 @@ class PairRule:
     key_flag: str
     name: str
     usage: str
-    ca: t.Optional[str]
+    ca: str | None
     presented_to: str
     reload: str
 
@@ -79,9 +79,7 @@ class ConventionalKubeconfig:
 
 PAIRS = (
     PairRule(API_SERVER, "tls-cert-file", "tls-private-key-file", "apiserver", "server", "ca", "clients of the API", HOT),
-    PairRule(
-        API_SERVER, "kubelet-client-certificate", "kubelet-client-key", "apiserver-kubelet-client", "client", "ca", KUBELET, HOT
-    ),
+    PairRule(API_SERVER, "kubelet-client-certificate", "kubelet-client-key", "apiserver-kubelet-client", "client", "ca", KUBELET, HOT),
     PairRule(API_SERVER, "etcd-certfile", "etcd-keyfile", "apiserver-etcd-client", "client", "etcd/ca", ETCD, HOT),
     PairRule(
         API_SERVER,
@@ -127,16 +125,13 @@ PEOPLES_KUBECONFIGS = (ConventionalKubeconfig("admin.conf", "user"), Conventiona
 SERVICE_ACCOUNT_PUBLIC = (API_SERVER, "service-account-key-file")
 SERVICE_ACCOUNT_PRIVATE = ((API_SERVER, "service-account-signing-key-file"), (CONTROLLER_MANAGER, "service-account-private-key-file"))
 
-# Client pairs that an API server presents: no port shows them, only that the way which uses them works.
-SHOWN_ONLY_BY_THEIR_WAY = ("apiserver-kubelet-client", "apiserver-etcd-client", "front-proxy-client")
 
-
-def parse_flags(argv: t.Sequence[str]) -> t.Dict[str, t.Tuple[str, ...]]:
+def parse_flags(argv: t.Sequence[str]) -> dict[str, tuple[str, ...]]:
     """The flags of a command (its first word is the program), without leading dashes, each with all its values in order.
 
     Takes `--flag=value`, `--flag value` and `--flag` ("true"), with one dash or two, as Go's flag packages do.
     """
-    flags: t.Dict[str, t.List[str]] = {}
+    flags: dict[str, list[str]] = {}
     words = list(argv[1:])
     while words:
         word = words.pop(0)
@@ -170,7 +165,6 @@ __all__ = (
     "SELF",
     "SERVICE_ACCOUNT_PRIVATE",
     "SERVICE_ACCOUNT_PUBLIC",
-    "SHOWN_ONLY_BY_THEIR_WAY",
     "STATIC_POD_COMPONENTS",
     "AuthorityRule",
     "ConventionalKubeconfig",

@@ -75,7 +75,7 @@ def host_path(path: str, mounts: t.Sequence[tuple[str, str]]) -> str:
     path = os.path.normpath(path)
     best: tuple[str, str] | None = None
     for inside, outside in mounts:
-        holds = path == inside or inside == "/" or path.startswith(inside + "/")
+        holds = inside in (path, "/") or path.startswith(inside + "/")
         if holds and (best is None or len(inside) > len(best[0])):
             best = (inside, outside)
     if best is None:
@@ -96,7 +96,7 @@ def _mounts(container: t.Any, volumes: t.Mapping[str, str]) -> tuple[tuple[str, 
     found = []
     for mount in items(dig(container, "volumeMounts")):
         name, inside, below = text(dig(mount, "name")), text(dig(mount, "mountPath")), text(dig(mount, "subPath"))
-        if name in volumes and inside is not None:
+        if name is not None and name in volumes and inside is not None:
             outside = os.path.join(volumes[name], below) if below else volumes[name]
             found.append((os.path.normpath(inside), os.path.normpath(outside)))
     return tuple(found)
@@ -123,7 +123,7 @@ def _problem(message: str) -> Finding:
         code="unreadable",
         severity="warning",
         message=message,
-        remedy="Repair that file, or move it out of the directory: the kubelet reads every file there whose name does not begin with a dot.",
+        remedy="Repair that file, or move it away: the kubelet reads every file there whose name does not begin with a dot.",
     )
 
 

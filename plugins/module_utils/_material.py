@@ -36,6 +36,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text impo
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Credential
 
+
 @dataclass(frozen=True)
 class Material:
     """The content of a credential's files.

@@ -80,8 +80,7 @@ def own_processes(running: Sequence[RunningProcess], proc: str = "/proc") -> lis
     return [
         candidate
         for candidate in running
-        if candidate.nesting <= _DEEPEST_NESTING
-        and (candidate.pod_uid is None or candidate.in_static_pod or candidate.pod_uid == ours)
+        if candidate.nesting <= _DEEPEST_NESTING and (candidate.pod_uid is None or candidate.in_static_pod or candidate.pod_uid == ours)
     ]
 
 
@@ -142,7 +141,7 @@ def _read_process(proc: str, pid: int, names: Collection[str] | None) -> Running
 
 
 def _parse_stat(text: str) -> tuple[str, int] | None:
-    """(state, start time in clock ticks since boot) from `/proc/PID/stat`; proc(5) fields 3 and 22, counted after the name's parenthesis."""
+    """(state, start time in clock ticks since boot) from `/proc/PID/stat`: proc(5) fields 3 and 22, counted after the name's bracket."""
     fields = text[text.rfind(")") + 1 :].split()
     if len(fields) < 20 or not fields[19].isdigit():
         return None

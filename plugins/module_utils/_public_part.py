@@ -60,7 +60,7 @@ def rsa_public_numbers(der: bytes, *, pkcs8: bool) -> tuple[int, int] | None:
             return None
         key, _attributes = _element(body[len(_RSA_ENCRYPTION) :], _OCTET_STRING)
         return rsa_public_numbers(key, pkcs8=False)
-    numbers = []
+    numbers: list[int] = []
     while body and len(numbers) < 9:
         number, body = _element(body, _INTEGER)
         numbers.append(int.from_bytes(number, "big", signed=True))

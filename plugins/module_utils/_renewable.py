@@ -33,7 +33,9 @@ class Renewability:
     externally_managed: bool = False
 
 
-def renewability(credential: Credential, material: Material, node: Node, materials: t.Mapping[str, Material], now: datetime) -> Renewability:
+def renewability(
+    credential: Credential, material: Material, node: Node, materials: t.Mapping[str, Material], now: datetime
+) -> Renewability:
     """Whether this node can renew that credential. `materials` holds what lies in the files of each credential of the node, by name."""
     kept_elsewhere = _is_control_plane(node)
     if credential.kind == "ca":
@@ -54,7 +56,11 @@ def renewability(credential: Credential, material: Material, node: Node, materia
 def _managed(credential: Credential) -> str:
     if credential.self_signed_is_normal:
         return "the kubelet makes it itself, when it starts and the file is not there"
-    return "the %s renews it itself" % credential.managed_by if credential.managed_by == "kubelet" else "it belongs to %s" % credential.managed_by
+    return (
+        "the %s renews it itself" % credential.managed_by
+        if credential.managed_by == "kubelet"
+        else "it belongs to %s" % credential.managed_by
+    )
 
 
 def _own_problem(credential: Credential, material: Material) -> str | None:

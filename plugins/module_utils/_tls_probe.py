@@ -75,7 +75,9 @@ def served_certificate(host: str, port: int, server_name: str | None, timeout: f
     except socket.timeout as error:
         raise CertopsError("%s did not answer within %g seconds." % (where, timeout)) from error
     except (OSError, UnicodeError) as error:
-        reason = (os.strerror(error.errno) if isinstance(error, OSError) and error.errno and error.errno > 0 else str(error)) or "unknown error"
+        reason = (
+            os.strerror(error.errno) if isinstance(error, OSError) and error.errno and error.errno > 0 else str(error)
+        ) or "unknown error"
         raise CertopsError("%s cannot be reached: %s." % (where, reason)) from error
 
 

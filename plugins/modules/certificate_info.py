@@ -14,8 +14,8 @@ author:
 description:
   - Finds the certificates of a node of a kubeadm cluster from the flags of its running components, the static-pod manifests and the
     kubelet's configuration, not from a list of paths, and connects to each address where a component serves.
-  - "Returns one record for each certificate: what it says, how long it lasts, which CA signs it, whether this node can renew it, whether the
-    processes that read it have what lies on disk (and by which proof that is known), and what is wrong with it."
+  - "Returns one record for each certificate: what it says, how long it lasts, which CA signs it, whether this node can renew it, whether
+    the processes that read it have what lies on disk (and by which proof that is known), and what is wrong with it."
   - Reads only. A file that cannot be understood is a finding of its record; the module does not fail because of it.
   - Private keys are read to see whether they belong to their certificates. Nothing of them is returned.
 extends_documentation_fragment:
@@ -243,7 +243,7 @@ certificates:
           returned: always
           sample: etcd
         reload:
-          description: How it learns of a new file; V(hot) for by itself, V(restart) for only when it starts, V(self) when it renews it itself.
+          description: How it learns of a new file; V(hot) by itself, V(restart) only when it starts, V(self) when it renews it itself.
           type: str
           returned: always
           sample: hot
@@ -255,8 +255,8 @@ certificates:
         proof:
           description:
             - How that is known.
-            - V(handshake) means that an address was asked, V(inode) that the file behind the process' own mount was compared, V(process_age)
-              that the file's time was compared with the start of the process, V(none) that nothing can prove it.
+            - V(handshake) means that an address was asked, V(inode) that the file behind the process' own mount was compared,
+              V(process_age) that the file's time was compared with the start of the process, V(none) that nothing can prove it.
           type: str
           returned: always
           sample: handshake
