@@ -1,0 +1,137 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run the gates, or a command in their environment.
+
+    run.py full             everything that must pass, real clusters included
+    run.py fast             the inner loop: no cluster
+    run.py NAME...          single gates, by name
+    run.py --exec CMD...    a command with the controller's tools and the collections' tree
+    run.py --tree           make the tree, and say how to use it
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import subprocess
+import sys
+import threading
+import time
+import typing as t
+
+from environment import COLLECTION, TREE, materialise_tree
+from gates import FAST, FULL, LAB, LAB_GATE, LOGS, REAL_CLUSTER, Failed, Gate, Shell, Skipped, controller_environment
+
+IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
+SHOWN_OF_A_LOG = 60  # lines
+
+
+class Outcome(t.NamedTuple):
+    """What came of a gate."""
+
+    gate: Gate
+    result: str  # passed | FAILED | skipped
+    reason: str
+    seconds: float
+
+
+def run_gate(gate: Gate, environment: dict[str, str]) -> Outcome:
+    """Run one gate; what it says goes to its log, the end of it to the terminal when it fails."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    log = LOGS / f"{gate.name.replace(' ', '-')}.log"
+    log.write_text("")
+    print(f"▶ {gate.name}", flush=True)
+    begin = time.monotonic()
+    result, reason = "passed", ""
+    try:
+        gate.check(Shell(log, environment))
+    except Skipped as skipped:
+        result, reason = ("FAILED" if IN_CI else "skipped"), str(skipped)
+    except (Failed, RuntimeError, OSError) as failure:
+        result, reason = "FAILED", str(failure)
+    seconds = time.monotonic() - begin
+    print(f"{'✔' if result == 'passed' else '✘'} {gate.name}: {result} after {seconds:.0f} s {reason}", flush=True)
+    if result == "FAILED":
+        lines = log.read_text(errors="replace").splitlines()
+        print("\n".join(f"    {line}" for line in [f"(the end of {log})", *lines[-SHOWN_OF_A_LOG:]]), flush=True)
+    return Outcome(gate, result, reason, seconds)
+
+
+def run_in_turn(gates: t.Iterable[Gate], environment: dict[str, str]) -> list[Outcome]:
+    """One after the other."""
+    return [run_gate(gate, environment) for gate in gates]
+
+
+def run_full(environment: dict[str, str]) -> list[Outcome]:
+    """Two lanes, for two cores: the lab is built beside the fast gates; then the clusters, one of which mostly waits."""
+    with concurrent.futures.ThreadPoolExecutor(2) as lanes:
+        lab = lanes.submit(run_gate, LAB_GATE, environment)
+        outcomes = run_in_turn(FULL, environment)
+        outcomes.append(lab.result())
+        if outcomes[-1].result == "passed":
+            outcomes += lanes.map(lambda gate: run_gate(gate, environment), REAL_CLUSTER)
+        else:
+            missing = "FAILED" if IN_CI or outcomes[-1].result == "FAILED" else "skipped"
+            outcomes += [Outcome(gate, missing, f"no lab: {outcomes[-1].reason}", 0) for gate in REAL_CLUSTER]
+    subprocess.run([LAB, "docker-down"], check=False)
+    return outcomes
+
+
+def show_table(outcomes: list[Outcome]) -> None:
+    """One line for each gate, and the line that sums up."""
+    width = max(len(outcome.gate.name) for outcome in outcomes)
+    print(f"\n{'gate':<{width}}  {'result':<8}{'seconds':>8}")
+    for outcome in outcomes:
+        print(f"{outcome.gate.name:<{width}}  {outcome.result:<8}{outcome.seconds:>8.0f}  {outcome.reason[:150]}")
+    counts = {result: sum(outcome.result == result for outcome in outcomes) for result in ("passed", "FAILED", "skipped")}
+    print(f"\n{counts['passed']} passed, {counts['FAILED']} failed, {counts['skipped']} skipped", flush=True)
+
+
+def heartbeat(stop: threading.Event) -> None:
+    """A line a minute, so that a long gate does not look like a hang."""
+    begin = time.monotonic()
+    while not stop.wait(60):
+        print(f"  … {(time.monotonic() - begin) / 60:.0f} min", flush=True)
+
+
+def run_gates(names: list[str]) -> int:
+    """The exit code of a run of all, the fast, or some gates."""
+    stop = threading.Event()
+    threading.Thread(target=heartbeat, args=(stop,), daemon=True).start()
+    materialise_tree()
+    environment = controller_environment()
+    if names == ["full"]:
+        outcomes = run_full(environment)
+    elif names == ["fast"]:
+        outcomes = run_in_turn(FAST, environment)
+    else:
+        known = {gate.name: gate for gate in (*FULL, LAB_GATE, *REAL_CLUSTER)}
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            sys.exit(f"no such gate: {', '.join(unknown)}; there are: {', '.join(known)}")
+        outcomes = run_in_turn([known[name] for name in names], environment)
+    stop.set()
+    show_table(outcomes)
+    return int(any(outcome.result == "FAILED" for outcome in outcomes))
+
+
+def main(arguments: list[str]) -> int:
+    """The exit code of what was asked for."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    if arguments[0] == "--exec":
+        materialise_tree()
+        return subprocess.run(arguments[1:], cwd=COLLECTION, env=controller_environment(), check=False).returncode
+    if arguments[0] == "--tree":
+        materialise_tree()
+        environment = controller_environment()
+        print(f"cd {COLLECTION}\nexport ANSIBLE_COLLECTIONS_PATH={TREE}\nexport PATH={environment['PATH'].split(os.pathsep)[0]}:$PATH")
+        return 0
+    return run_gates(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
