@@ -62,13 +62,11 @@ class UserCredential:
     exec: bool
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(t.NamedTuple):
     """A context's entry: the names of its cluster and user."""
 
-    name: str
-    cluster: str | None
-    user: str | None
+    cluster: t.Optional[str]  # noqa: UP045 (evaluated on Python 3.8)
+    user: t.Optional[str]  # noqa: UP045
 
 
 @dataclass(frozen=True)
@@ -201,7 +199,7 @@ def _read(document: YamlDocument, source: str) -> Kubeconfig:
         clusters[name] = Cluster(name, reader.text(body, "server"), ca_data, reader.text(body, "certificate-authority"))
     contexts = {}
     for name, path in reader.entries(root, "contexts", "context").items():
-        contexts[name] = Context(name, reader.text(_body(path), "cluster"), reader.text(_body(path), "user"))
+        contexts[name] = Context(reader.text(_body(path), "cluster"), reader.text(_body(path), "user"))
     return Kubeconfig(
         source=source,
         current_context=reader.text(root, "current-context"),

@@ -1,0 +1,217 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""Sign a certificate again: the same certificate with a new key, a new serial number and new dates.
+
+The outcome equals that of `kubeadm certs renew` for the same certificate, and keeps more: the whole subject, every kind of
+alternative name, key usage, extensions that nobody here knows, and the key's algorithm and size. Facts about kubeadm:
+cmd/kubeadm/app/util/pkiutil/pki_helpers.go (NewSignedCert: serial numbers, dates, key forms),
+cmd/kubeadm/app/constants/constants.go (CertificateBackdate), and crypto/x509 of Go (default hashes, key identifiers).
+"""
+
+from __future__ import annotations
+
+import secrets
+import typing as t
+import warnings
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+
+from ansible_collections.certops.kubernetes.plugins.module_utils._deps import (
+    CRYPTO_ERRORS,
+    ec,
+    ed25519,
+    hashes,
+    rsa,
+    serialization,
+    x509,
+)
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
+    Certificate,
+    PrivateKey,
+    extension_value,
+    is_ca,
+    key_matches,
+    not_after,
+    not_before,
+)
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import describe_key, render_name
+
+# kubeadm's CertificateBackdate: clocks of other nodes may be behind.
+BACKDATE = timedelta(minutes=5)
+
+# A shorter RSA key than this is not made again: OpenSSL's default security level refuses it.
+_SHORTEST_RSA_KEY = 2048
+
+# kubeadm draws serial numbers below 2^63.
+_SERIAL_BITS = 63
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """A renewed certificate with its key. ca_limited: it ends before the wanted validity does, because its CA does."""
+
+    certificate_pem: bytes
+    private_key_pem: bytes = field(repr=False)
+    not_after: datetime
+    ca_limited: bool
+
+
+def renew(
+    cert: Certificate,
+    ca_cert: Certificate,
+    ca_key: PrivateKey,
+    now: datetime,
+    validity_seconds: int,
+    private_key: PrivateKey | None = None,
+    like: bytes | None = None,
+) -> Renewed:
+    """Signs `cert` again with the CA, valid from five minutes before `now` for `validity_seconds` from `now`, never beyond the CA.
+
+    now: timezone-aware. private_key: the key to keep; None: a new one of the same algorithm and size.
+    like: the old key's PEM; a new key is written in the same form (PKCS#8 if that was PKCS#8), else as kubeadm writes it
+    (PKCS#1 "RSA PRIVATE KEY", SEC 1 "EC PRIVATE KEY").
+    Raises CertopsError if this CA cannot sign (not a CA, another key, not valid now), or if `cert` cannot be made again.
+    """
+    if validity_seconds <= 0:
+        raise CertopsError("A certificate cannot be renewed for %d seconds. Choose a validity above zero." % validity_seconds)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _check_can_sign(ca_cert, ca_key, now)
+            return _renew(cert, ca_cert, ca_key, (now, validity_seconds), private_key, like)
+    except CRYPTO_ERRORS as exc:
+        reason = " ".join(str(exc).split())[:200] or type(exc).__name__
+        raise CertopsError("The certificate cannot be made again with what is installed on this node: %s." % reason.rstrip(".")) from None
+
+
+def _check_can_sign(ca_cert: Certificate, ca_key: PrivateKey, now: datetime) -> None:
+    """Everything about a CA that would make its signatures worthless."""
+    name = render_name(ca_cert.subject)
+    if not is_ca(ca_cert):
+        raise CertopsError("%s is not a CA certificate, so it cannot sign. Put the CA that signs first in its file." % name)
+    usage = extension_value(ca_cert, x509.KeyUsage)
+    if usage is not None and not usage.key_cert_sign:
+        raise CertopsError("The key usage of the CA %s does not allow it to sign certificates. Use the CA that does." % name)
+    if not key_matches(ca_cert, ca_key):
+        raise CertopsError(
+            "The private key of the CA %s does not belong to its certificate. Put the CA that signs first in its file, "
+            "or restore its key from a backup." % name
+        )
+    if now >= not_after(ca_cert):
+        raise CertopsError("The CA %s ended on %s, so it cannot sign any more. Rotate the CA." % (name, _iso(not_after(ca_cert))))
+    if now < not_before(ca_cert):
+        raise CertopsError("The CA %s is valid only from %s on. Correct this node's clock." % (name, _iso(not_before(ca_cert))))
+
+
+def _iso(value: datetime) -> str:
+    return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _renew(
+    cert: Certificate,
+    ca_cert: Certificate,
+    ca_key: PrivateKey,
+    validity: tuple[datetime, int],
+    kept_key: PrivateKey | None,
+    like: bytes | None,
+) -> Renewed:
+    if is_ca(cert):
+        raise CertopsError("%s is a CA, and a CA is not renewed like a certificate. Rotate the CA." % render_name(cert.subject))
+    start, end, ca_limited = _dates(ca_cert, *validity)
+    key = kept_key if kept_key is not None else _new_key_like(cert.public_key())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(cert.subject)
+        .issuer_name(ca_cert.subject)
+        .public_key(key.public_key())
+        .serial_number(1 + secrets.randbelow(2**_SERIAL_BITS - 1))
+        .not_valid_before(start)
+        .not_valid_after(end)
+    )
+    for value, critical in _extensions(cert, ca_cert, key):
+        builder = builder.add_extension(value, critical=critical)
+    renewed = builder.sign(ca_key, _signature_hash(ca_key))
+    return Renewed(
+        certificate_pem=bytes(renewed.public_bytes(serialization.Encoding.PEM)),
+        private_key_pem=_key_to_pem(key, like),
+        not_after=not_after(renewed),
+        ca_limited=ca_limited,
+    )
+
+
+def _dates(ca_cert: Certificate, now: datetime, validity_seconds: int) -> tuple[datetime, datetime, bool]:
+    """(start, end, whether the CA's end made it shorter), in whole seconds of UTC, inside the CA's own validity."""
+    moment = now.astimezone(timezone.utc).replace(microsecond=0)
+    ca_end = not_after(ca_cert)
+    # Not `moment + timedelta`: a validity of thousands of years would run over the end of the calendar.
+    ca_limited = validity_seconds > (ca_end - moment).total_seconds()
+    end = ca_end if ca_limited else moment + timedelta(seconds=validity_seconds)
+    return max(moment - BACKDATE, not_before(ca_cert)), end, ca_limited
+
+
+def _new_key_like(public_key: t.Any) -> PrivateKey:
+    """A new private key of the same algorithm and size."""
+    if isinstance(public_key, rsa.RSAPublicKey):
+        return rsa.generate_private_key(public_exponent=65537, key_size=max(public_key.key_size, _SHORTEST_RSA_KEY))
+    if isinstance(public_key, ec.EllipticCurvePublicKey):
+        return ec.generate_private_key(public_key.curve)
+    if isinstance(public_key, ed25519.Ed25519PublicKey):
+        return ed25519.Ed25519PrivateKey.generate()
+    raise CertopsError(
+        "The certificate has a %s key, which Kubernetes does not support. Issue it anew with RSA or EC." % describe_key(public_key)[0]
+    )
+
+
+def _signature_hash(ca_key: PrivateKey) -> t.Any:
+    """The hash that Go's crypto/x509 (signingParamsForKey) takes for a CA's key, and so kubeadm; None where the key leaves no choice."""
+    if isinstance(ca_key, ed25519.Ed25519PrivateKey):
+        return None
+    if isinstance(ca_key, ec.EllipticCurvePrivateKey):
+        return {384: hashes.SHA384(), 521: hashes.SHA512()}.get(ca_key.curve.key_size, hashes.SHA256())
+    return hashes.SHA256()
+
+
+def _extensions(cert: Certificate, ca_cert: Certificate, key: PrivateKey) -> list[tuple[t.Any, bool]]:
+    """(extension, critical): those of the old certificate in their order; the key identifiers made anew where the keys are others.
+
+    The authority key identifier is the CA's own subject key identifier; as in Go's x509.CreateCertificate there is none if
+    the CA has none, and there is one, last, if only the old certificate had none.
+    """
+    authority = _authority_key_identifier(ca_cert)
+    result: list[tuple[t.Any, bool]] = []
+    had_authority = False
+    for extension in cert.extensions:
+        if isinstance(extension.value, x509.AuthorityKeyIdentifier):
+            had_authority = True
+            if authority is not None:
+                result.append((authority, extension.critical))
+        elif isinstance(extension.value, x509.SubjectKeyIdentifier) and not key_matches(cert, key):
+            result.append((x509.SubjectKeyIdentifier.from_public_key(key.public_key()), extension.critical))
+        else:
+            result.append((extension.value, extension.critical))
+    if authority is not None and not had_authority:
+        result.append((authority, False))
+    return result
+
+
+def _authority_key_identifier(ca_cert: Certificate) -> t.Any:
+    own = extension_value(ca_cert, x509.SubjectKeyIdentifier)
+    if own is None:
+        return None
+    return x509.AuthorityKeyIdentifier(key_identifier=own.digest, authority_cert_issuer=None, authority_cert_serial_number=None)
+
+
+def _key_to_pem(key: PrivateKey, like: bytes | None) -> bytes:
+    form = serialization.PrivateFormat.TraditionalOpenSSL
+    wants_pkcs8 = like is not None and b"-----BEGIN PRIVATE KEY-----" in like
+    if wants_pkcs8 or isinstance(key, ed25519.Ed25519PrivateKey):
+        form = serialization.PrivateFormat.PKCS8
+    return bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+
+
+__all__ = ("BACKDATE", "Renewed", "renew")
