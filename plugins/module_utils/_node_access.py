@@ -25,11 +25,12 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._api import (
     whoami,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
+from ansible_collections.certops.kubernetes.plugins.module_utils._etcd import etcd_address, etcd_client, members
 from ansible_collections.certops.kubernetes.plugins.module_utils._health import Health, check_health
 from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import Thresholds, inspect_node
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._processes import list_processes, own_processes
-from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credentials import identity_from_kubeconfig
+from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credentials import identity_from_kubeconfig, identity_from_pair
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node, Record
@@ -60,7 +61,7 @@ class NodeAccess:
     restart: t.Callable[[Node, str], Restart]  # by the component's name
     client_proof: t.Callable[[Node, str, str], ClientProof]  # a credential's name, its fingerprint
     expired: t.Callable[[Node, t.Sequence[str]], t.Sequence[str]]
-    validity_seconds: t.Callable[[Node], t.Optional[int]]
+    validity_seconds: t.Callable[[Node], int | None]
     other_tools: t.Callable[[], t.Sequence[str]]  # what else changes certificates here right now, as sentences
     now: t.Callable[[], datetime]
     monotonic: t.Callable[[], float]
@@ -185,8 +186,17 @@ def _is_aggregated(item: dict[str, t.Any]) -> bool:
     return bool(item["spec"].get("service")) and available
 
 
+def _etcd_path(node: Node) -> ClientProof:
+    """etcd answers to the very pair that is asked about, and not to another one that lies on the node."""
+    credential, authority = node.credentials["etcd/healthcheck-client"], node.credentials.get("etcd/ca")
+    identity = identity_from_pair(credential.cert_path, str(credential.key_path), authority.cert_path if authority else None)
+    members(etcd_client(etcd_address(node), identity, _API_TIMEOUT_SECONDS))
+    return ClientProof("true", "path_works")
+
+
 _PATHS: dict[str, t.Callable[[Node], ClientProof]] = {
     "apiserver-etcd-client": lambda node: _answers(node, "/readyz/etcd"),
+    "etcd/healthcheck-client": _etcd_path,
     "apiserver-kubelet-client": _kubelet_path,
     "front-proxy-client": _aggregated_path,
 }

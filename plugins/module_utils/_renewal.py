@@ -231,7 +231,7 @@ def load_signer(node: Node, credential: Credential, now: datetime) -> Signer:
 
 def _make(name: str, present: Present, signer: Signer, policy: Policy) -> Renewal:
     key = _kept_key(present) if policy.keep_private_key else None
-    renewed = renew(present.leaf, signer.certificate, signer.key, policy.now, policy.validity_seconds, key)
+    renewed = renew(present.leaf, signer.certificate, signer.key, policy.now, policy.validity_seconds, key, present.key_data or None)
     certificate = renewed.certificate_pem + present.tail
     credential = present.credential
     if present.user is not None:

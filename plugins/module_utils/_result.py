@@ -91,6 +91,7 @@ def _certificate(item: Item, proof: Proof | None, changed: bool) -> dict[str, t.
         "after": item.after if changed else item.before,
         "in_use": proof.in_use if proof else "unknown",
         "proof": proof.proof if proof else "none",
+        "message": proof.message or None if proof else None,
         "readers": [
             {"component": component, "reload": reload, "in_use": in_use, "proof": way}
             for component, reload, in_use, way in (proof.readers if proof else ())
@@ -109,10 +110,12 @@ def _component(touched: Touched) -> dict[str, t.Any]:
 
 
 def _expected(touched: Touched, restart: str) -> dict[str, t.Any]:
-    """Whether a component will be restarted is the plan's to say; only what the policy settles is known here."""
-    because = {restarting.ALWAYS: "restart: always", restarting.NEVER: "restart: never"}.get(restart, "")
-    action = {restarting.ALWAYS: restarting.RESTARTED, restarting.NEVER: restarting.NONE}.get(restart, touched.action)
-    return dict(_component(touched), action=action, because=touched.because or because)
+    """What the policy would do with a component; whether one fails to reload by itself is not known before."""
+    if restart == restarting.ALWAYS:
+        return dict(_component(touched), action=restarting.RESTARTED, because="restart: always")
+    if restart == restarting.NEVER or touched.action == restarting.NONE:
+        return _component(touched)
+    return dict(_component(touched), action=restarting.RESTARTED)
 
 
 def _difference(item: Item) -> dict[str, str]:

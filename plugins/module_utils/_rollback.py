@@ -19,12 +19,12 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import C
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import outlook
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, RESTORE, NewFile, Renewal, facts, iso, look_at
-from ansible_collections.certops.kubernetes.plugins.module_utils._restarts import record_processes
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import empty_result, predicted_result
 from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import (
     Request,
     check_before,
     commit,
+    expected_restarts,
     finish_unfinished,
     refuse_held,
     refuse_unhealthy,
@@ -85,7 +85,7 @@ def predict_rollback(access: NodeAccess, state: StateFolder, request: RollbackRe
     node = access.discover()
     made = _restorations(access, node, journal, request)
     check_before(access, state, node, made, request.restart)
-    touched = record_processes(node, [one.item.name for one in made])
+    touched = expected_restarts(access, node, made, request.restart)
     result = predicted_result(request.new_run_id, made, touched, outlook(state), request.restart)
     return dict(result, restored_run_id=journal.run_id)
 

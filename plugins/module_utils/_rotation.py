@@ -18,12 +18,12 @@ from dataclasses import dataclass
 
 from ansible_collections.certops.kubernetes.plugins.module_utils import _journal as journaling
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import room_problem
-from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, StateFolder
+from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, StateFolder, Touched
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import Recovered, outlook, recover
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, NewFile, Policy, Renewal, Wanted, iso, renewals
-from ansible_collections.certops.kubernetes.plugins.module_utils._restarts import NEVER, record_processes
+from ansible_collections.certops.kubernetes.plugins.module_utils._restarts import NEVER, decide, record_processes
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed, empty_result, predicted_result, result_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._signals import deferred_signals
 from ansible_collections.certops.kubernetes.plugins.module_utils._transaction import Limits, NodeNotRestored, Transaction
@@ -77,7 +77,16 @@ def predict(access: NodeAccess, state: StateFolder, request: Request) -> dict[st
     node = access.discover()
     made = renewals(node, request.items, _policy(access, node, request), predict=True) if request.items else []
     check_before(access, state, node, made, request.restart)
-    return predicted_result(request.run_id, made, record_processes(node, [one.item.name for one in made]), unfinished, request.restart)
+    return predicted_result(request.run_id, made, expected_restarts(access, node, made, request.restart), unfinished, request.restart)
+
+
+def expected_restarts(access: NodeAccess, node: Node, made: t.Sequence[Renewal], restart: str) -> tuple[Touched, ...]:
+    """The components that read these certificates, and which of them would have to be restarted as far as can be known now."""
+    items = [one.item for one in made]
+    touched = record_processes(node, [item.name for item in items])
+    renewed = {item.name for item in items if item.action != ACTIVATE}
+    records = [record for record in access.inspect(node) if record.name not in renewed]  # after the change nothing is known of these
+    return decide(touched, items, node, records, restart)
 
 
 def commit(
@@ -224,6 +233,7 @@ __all__ = (
     "Request",
     "check_before",
     "commit",
+    "expected_restarts",
     "finish_unfinished",
     "predict",
     "refuse_held",

@@ -83,6 +83,7 @@ class Transaction:
         self._state = state
         self._limits = limits
         self._stop_requested = stop_requested
+        self._worked_before: set[str] = set()  # certificates whose way was seen to work before the change
 
     def prepare(self, journal: Journal, files: t.Sequence[NewFile]) -> Journal:
         """Copy what will be replaced, then write the journal. Nothing is changed yet. Raises CertopsError."""
@@ -92,6 +93,12 @@ class Transaction:
 
     def run(self, journal: Journal, files: t.Sequence[NewFile]) -> Outcome:
         """From `prepared` to the end: committed, or put back. Raises NodeNotRestored when even that could not be proven."""
+
+        node = self._access.discover()
+        for item in journal.items:
+            way = self._access.client_proof(node, item.name, str(item.before["fingerprint_sha256"]))
+            if way.in_use == "true":
+                self._worked_before.add(item.name)
 
         def forward() -> Outcome:
             return self._forward(self._apply(journal, files))
@@ -201,6 +208,10 @@ class Transaction:
                 problems.append("%s does not use the certificate %s that is on disk" % (" and ".join(stale), proof.name))
             elif not proof.readers and proof.in_use == "false":
                 problems.append(proof.message or "%s is not accepted" % proof.name)
+            elif proof.in_use == "unknown" and proof.name in self._worked_before:
+                problems.append(
+                    "what uses %s worked before the change and does not now (%s)" % (proof.name, proof.message or "no reason given")
+                )
         # What expired and is none of this run's business (the kubelet's own, for example) is the same before and after.
         planned = [*self._access.expired(node, sorted(node.credentials)), *tolerated, *(journal.names if waiting else ())]
         health = self._access.health(node, planned)

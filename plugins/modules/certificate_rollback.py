@@ -23,6 +23,11 @@ extends_documentation_fragment:
   - certops.kubernetes._attributes
   - certops.kubernetes._attributes.action_group
   - certops.kubernetes._attributes.changes_module
+attributes:
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
 options:
   run_id:
     description:

@@ -30,6 +30,12 @@ extends_documentation_fragment:
   - certops.kubernetes._attributes
   - certops.kubernetes._attributes.action_group
   - certops.kubernetes._attributes.changes_module
+attributes:
+  diff_mode:
+    support: full
+  idempotent:
+    support: partial
+    details: "A second call with the same items renews them again: what is due is the plan's to say. An empty list changes nothing."
 options:
   run_id:
     description:
@@ -157,6 +163,9 @@ certificates:
       description: How that is known; V(handshake), V(identity), V(inode), V(process_age), V(path_works) or V(none).
       type: str
       sample: handshake
+    message:
+      description: Why it is not known better, if there is something to say; else null.
+      type: str
     readers:
       description: The same for each component that reads it.
       type: list
