@@ -29,12 +29,14 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._stopping impor
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiClient
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Component, Node, Process
+    from ansible_collections.certops.kubernetes.plugins.module_utils._readiness import Probe
 
 # How long a component may take to end by itself after SIGTERM (measured: docs/restarts.md).
-# The API server never does while clients hold watches, so it is given just enough for the requests in flight.
+# The API server never does while clients hold watches, and etcd takes seven seconds while API servers watch it, with its listeners
+# closed: they are given just enough for the requests in flight. etcd may be killed at any time, what it confirmed is on disk.
 STOP_TIMEOUT_SECONDS = {
     "kube-apiserver": 2.0,
-    "etcd": 10.0,
+    "etcd": 1.0,
     "kube-controller-manager": 5.0,
     "kube-scheduler": 5.0,
     "kubelet": 30.0,
@@ -94,10 +96,14 @@ def clear_backoff(node: Node, start_timeout: float = 60.0) -> None:
     """
     kubelet = node.components.get("kubelet")
     if kubelet is None or not kubelet.unit:
-        raise CertopsError("the kubelet of this node is no systemd unit, so its back-off cannot be cleared by a restart: wait for it to pass")
+        raise CertopsError(
+            "the kubelet of this node is no systemd unit, so its back-off cannot be cleared by a restart: wait for it to pass"
+        )
     expired = expired_credentials(node, ("kubelet-client", "kubelet.conf"), datetime.now(timezone.utc))
     if expired:
-        raise CertopsError("%s has expired: a kubelet that is restarted now would not start again, so it is left alone" % ", ".join(expired))
+        raise CertopsError(
+            "%s has expired: a kubelet that is restarted now would not start again, so it is left alone" % ", ".join(expired)
+        )
     restart_component(kubelet, start_timeout=start_timeout, node=node)
 
 
@@ -148,8 +154,7 @@ class _Leadership:
         return not dead and lease.fresh(datetime.now(timezone.utc))
 
     def _read(self) -> Lease:
-        assert self._client is not None
-        return get_lease(self._client, self._name, self._namespace)
+        return get_lease(t.cast("ApiClient", self._client), self._name, self._namespace)
 
 
 class _Watch:
@@ -161,6 +166,7 @@ class _Watch:
         self._start_timeout = start_timeout
         self.leadership = _Leadership(node, component)
         self._probe = readiness_probe(node, component.name, datetime.now(timezone.utc))
+        self._dependent = self._ready_dependent()
         self._old = component.process
         self._new: Process | None = None
         self._seen = "no new process"
@@ -205,7 +211,30 @@ class _Watch:
             self._new = self._find_new()
         if self._new is not None and self._ready_after is None:
             self._ask()
-        return self._ready_after is not None and (not self.leadership.seen or self._led_after is not None)
+        if self._ready_after is None or (self.leadership.seen and self._led_after is None):
+            return False
+        return self._dependent_is_ready()
+
+    def _ready_dependent(self) -> Probe | None:
+        """What must be ready again after etcd was away, if it was before: the API server needs a moment to connect again."""
+        if self._component.name != "etcd" or "kube-apiserver" not in self._node.components:
+            return None
+        try:
+            probe = readiness_probe(self._node, "kube-apiserver", datetime.now(timezone.utc))
+            probe()
+        except CertopsError:
+            return None
+        return probe
+
+    def _dependent_is_ready(self) -> bool:
+        if self._dependent is None:
+            return True
+        try:
+            self._dependent()
+        except CertopsError as exc:
+            self._seen = str(exc)
+            return False
+        return True
 
     def _ask(self) -> None:
         try:
@@ -220,16 +249,18 @@ class _Watch:
 
     def _find_new(self) -> Process | None:
         """The component's process, if it is not the stopped one."""
-        if self._old is not None:
-            argv = self._old.argv
-        else:
-            argv = (self._component.name,)
+        argv = self._old.argv if self._old else (self._component.name,)
         running = own_processes(list_processes(names=[os.path.basename(argv[0])]))
-        # Not every word must agree: the manifest may have been changed while the old process ran.
-        chosen = choose(argv, running, exact=self._component.unit is not None and self._old is not None)
-        if chosen is None or (self._old and chosen.process.pid == self._old.pid and chosen.process.start_ticks == self._old.start_ticks):
+        if self._component.unit:
+            outside = [candidate.process for candidate in running if candidate.pod_uid is None]
+            found = max(outside, key=lambda process: process.start_ticks, default=None)
+        else:
+            # Not every word must agree: the manifest may have been changed while the old process ran.
+            chosen = choose(argv, running, exact=False)
+            found = chosen.process if chosen else None
+        if found is None or (self._old and (found.pid, found.start_ticks) == (self._old.pid, self._old.start_ticks)):
             return None
-        return chosen.process
+        return found
 
     def _clear_back_off(self) -> None:
         """Once, and only for a static pod: its kubelet waits longer after each stop within ten minutes."""
@@ -249,9 +280,14 @@ class _Watch:
 
     def _not_back(self) -> CertopsError:
         name = self._component.name
-        what = "is not ready" if self._ready_after is None else "has no leader"
-        seen = self._seen if self._ready_after is None else self.leadership.problem
-        where = "`journalctl -u %s`" % self._component.unit if self._component.unit else "`crictl ps -a --name %s` and `journalctl -u kubelet`" % name
+        leaderless = self._ready_after is not None and self.leadership.seen and self._led_after is None
+        what = "has no leader" if leaderless else "is not ready" if self._ready_after is None else "is ready, but not the API server,"
+        seen = self.leadership.problem if leaderless else self._seen
+        where = (
+            "`journalctl -u %s`" % self._component.unit
+            if self._component.unit
+            else "`crictl ps -a --name %s` and `journalctl -u kubelet`" % name
+        )
         return CertopsError(
             "%s %s %g s after it was stopped (process %s before, %s now); last seen: %s; look at %s"
             % (name, what, self._start_timeout, self._old.pid if self._old else "none", self._new.pid if self._new else "none", seen, where)

@@ -115,7 +115,9 @@ class ApiClient:
         self._names = names
         trusted = ca_pem if ca_pem is not None else identity.ca_pem if identity else None
         if trusted is None and identity is not None:
-            raise CertopsError("%s: no CA is known to verify https://%s with, so the identity is not shown to it" % (identity.source, server))
+            raise CertopsError(
+                "%s: no CA is known to verify https://%s with, so the identity is not shown to it" % (identity.source, server)
+            )
         self._context = client_context(trusted, identity, ignore_dates)
 
     def request(self, method: str, path: str, body: bytes | None = None, content_type: str = "application/json") -> ApiResponse:

@@ -68,7 +68,9 @@ class Health:
     def summary(self) -> str:
         """The verdict and what led to it, in one line."""
         failed = [check.message for check in self.checks if not check.ok]
-        return "healthy: %s" % ", ".join(check.name for check in self.checks) if not failed else "%s: %s" % (self.verdict, "; ".join(failed))
+        return (
+            "healthy: %s" % ", ".join(check.name for check in self.checks) if not failed else "%s: %s" % (self.verdict, "; ".join(failed))
+        )
 
 
 def check_health(node: Node, now: datetime, planned: t.Sequence[str] = ()) -> Health:

@@ -25,7 +25,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import no
 if t.TYPE_CHECKING:
     from datetime import datetime
 
-# OpenSSL's X509_V_FLAG_PARTIAL_CHAIN: any certificate of the bundle is an anchor, as Go's x509 takes it (a constant of Python's since 3.10).
+# OpenSSL's X509_V_FLAG_PARTIAL_CHAIN (Python has it since 3.10): any certificate of the bundle is an anchor, as Go's x509 takes it.
 _PARTIAL_CHAIN = 0x80000
 # OpenSSL's X509_V_FLAG_NO_CHECK_TIME: signatures are verified, dates are not.
 _NO_CHECK_TIME = 0x200000
@@ -67,7 +67,9 @@ def identity_from_kubeconfig(path: str) -> Identity:
     certificate = _embedded_or_file(user.client_certificate_data, user.client_certificate, path)
     key = _embedded_or_file(user.client_key_data, user.client_key, path)
     if certificate is None or key is None:
-        raise CertopsError("%s: user %r has no client certificate and key (a token or a login command is of no use here)" % (path, user.name))
+        raise CertopsError(
+            "%s: user %r has no client certificate and key (a token or a login command does not help here)" % (path, user.name)
+        )
     ca_pem = _embedded_or_file(cluster.ca_data, cluster.ca_file, path)
     return Identity(source=path, certificate_pem=certificate, private_key_pem=key, ca_pem=ca_pem, server=cluster.server)
 
@@ -109,7 +111,8 @@ def _present(context: ssl.SSLContext, identity: Identity) -> None:
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "reason", None) or getattr(exc, "strerror", None) or type(exc).__name__
         raise CertopsError(
-            "%s: its client certificate and key cannot be used for TLS (%s): check that both are there and belong together" % (identity.source, reason)
+            "%s: client certificate and key cannot be used for TLS (%s): are both there and do they belong together?"
+            % (identity.source, reason)
         ) from exc
     finally:
         os.close(descriptor)
@@ -118,7 +121,7 @@ def _present(context: ssl.SSLContext, identity: Identity) -> None:
 def _memory_file(data: bytes) -> int:
     create = getattr(os, "memfd_create", None)
     if create is None:
-        raise CertopsError("this node's Python was built without memfd_create (Linux >= 3.17, glibc >= 2.27): use the distribution's python3")
+        raise CertopsError("this node's Python has no memfd_create (Linux >= 3.17, glibc >= 2.27): use the distribution's python3")
     try:
         descriptor = int(create("certops"))
     except OSError as exc:

@@ -12,8 +12,9 @@ version_added: 0.1.0
 author:
   - certops.kubernetes contributors (@certops)
 description:
-  - "Makes each check once and does not wait: the API server on this node's own address is ready; every etcd member answers, has no alarm
-    and knows a leader; the Leases of kube-controller-manager and kube-scheduler are held and renewed; the kubelet and its unit are healthy."
+  - "Makes each check once and does not wait: the API server on this node's own address is ready; every etcd member answers,
+    has no alarm and knows a leader; the Leases of kube-controller-manager and kube-scheduler are held and renewed; the
+    kubelet and its unit are healthy."
   - A node that is no control plane is asked for its kubelet only.
   - "The module does not fail because something is unhealthy: use RV(verdict) with C(until) and C(retries), so that each
     retry shows its reason."

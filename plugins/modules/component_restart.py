@@ -41,7 +41,7 @@ options:
     description:
       - How long the component may take to end by itself before it is killed.
       - Without it each component has its own, 2 for V(kube-apiserver), which does not end while clients watch something;
-        10 for V(etcd); 5 for V(kube-controller-manager) and V(kube-scheduler).
+        1 for V(etcd), which does not end while API servers watch it; 5 for V(kube-controller-manager) and V(kube-scheduler).
       - With several API servers behind a load balancer, give kube-apiserver longer than the load balancer needs to notice
         that it is away.
     type: int

@@ -1,0 +1,77 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Stand-in components: real processes that carry a component's name and flags, and a kubelet that starts them again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+import typing as t
+
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import Process
+from ansible_collections.certops.kubernetes.plugins.module_utils._processes import list_processes
+
+_OBEDIENT = "import time; print(flush=True); time.sleep(60)"
+_STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+
+
+def start(name: str, stubborn: bool = False, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start a process whose program is called `name`, and return when it runs; a stubborn one ignores SIGTERM."""
+    program = _STUBBORN if stubborn else _OBEDIENT
+    process = subprocess.Popen([name, "-c", program, *arguments], executable=sys.executable, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def look_up(pid: int) -> Process:
+    """The process as discovery sees it."""
+    return next(running.process for running in list_processes() if running.process.pid == pid)
+
+
+class Kubelet:
+    """Starts a component again `delay` seconds after it ended; not before `cleared` is set, with `backs_off`."""
+
+    def __init__(self, name: str, stubborn: bool = False, delay: float = 0.05, backs_off: bool = False) -> None:
+        self._name, self._stubborn, self._delay = name, stubborn, delay
+        self._argument = "--id=%d" % id(self)  # no other test's process has the same command line
+        self.cleared = threading.Event()
+        if not backs_off:
+            self.cleared.set()
+        self._stopping = threading.Event()
+        self.on_end: t.Callable[[], None] = lambda: None
+        self.on_start: t.Callable[[], None] = lambda: None
+        self._current = start(name, stubborn, self._argument)
+        self._thread = threading.Thread(target=self._supervise, daemon=True)
+
+    def __enter__(self) -> Kubelet:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stopping.set()
+        self.cleared.set()
+        self._current.kill()
+        self._thread.join(10)
+
+    def process(self) -> Process:
+        return look_up(self._current.pid)
+
+    def _supervise(self) -> None:
+        while not self._stopping.is_set():
+            self._current.wait()
+            assert self._current.stdout is not None
+            self._current.stdout.close()
+            if self._stopping.is_set():
+                return
+            self.on_end()
+            time.sleep(self._delay)
+            self.cleared.wait()
+            if self._stopping.is_set():
+                return
+            self._current = start(self._name, self._stubborn, self._argument)
+            self.on_start()

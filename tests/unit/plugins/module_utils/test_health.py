@@ -1,0 +1,200 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import subprocess
+import typing as t
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from ansible_collections.certops.kubernetes.plugins.module_utils._health import Check, Health, check_health
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import Component
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_api import (
+    NOW,
+    FakeNode,
+    FakeServer,
+    lease_document,
+    lease_path,
+)
+
+COMPONENTS = ("kube-controller-manager", "kube-scheduler")
+KUBECONFIGS = ("admin.conf", "controller-manager.conf", "scheduler.conf")
+
+
+class Cluster:
+    """A control plane of one node: an API server, an etcd and a kubelet that answer as the test wants."""
+
+    def __init__(self, directory: Path, stack: ExitStack, expired: t.Sequence[str] = (), api_401: bool = False) -> None:
+        self.node = FakeNode(directory, expired)
+        status = (401, {"message": "Unauthorized"}) if api_401 else None
+        routes: dict[str, t.Any] = {"GET /readyz": status or (200, "ok")}
+        for name in COMPONENTS:
+            routes["GET " + lease_path(name)] = status or (200, lease_document(name, "node-1_uuid", NOW))
+        self.api = stack.enter_context(FakeServer(directory, routes, self.node.add_pair("apiserver")))
+        self.etcd = stack.enter_context(FakeServer(directory, {}, self.node.add_pair("etcd/server"), client_ca=self.node.etcd_ca))
+        member = {"ID": "5", "name": "a", "peerURLs": ["p"], "clientURLs": ["https://" + self.etcd.address]}
+        self.etcd.routes["POST /v3/cluster/member/list"] = (200, {"members": [member]})
+        self.etcd.routes["POST /v3/maintenance/status"] = (200, {"leader": "5"})
+        self.kubelet = stack.enter_context(FakeServer(directory, {"GET /healthz": (200, "ok")}))
+        self.node.add_ca("ca", self.node.ca)
+        self.node.add_ca("etcd/ca", self.node.etcd_ca)
+        self.node.add_pair("etcd/healthcheck-client")
+        self.node.add_kubeconfigs(self.api.address, *KUBECONFIGS)
+        self.node.add_component("kube-apiserver", advertise_address="127.0.0.1", secure_port=str(self.api.port))
+        self.node.add_component("etcd", listen_client_urls="https://" + self.etcd.address)
+        self.node.add_component("kubelet", healthz_port=str(self.kubelet.port))
+        for name in COMPONENTS:
+            self.node.add_component(name, leader_elect="true")
+
+    def health(self, planned: t.Sequence[str] = ()) -> Health:
+        return check_health(self.node.node(), NOW, planned)
+
+    def failed(self, planned: t.Sequence[str] = ()) -> dict[str, Check]:
+        return {check.name: check for check in self.health(planned).checks if not check.ok}
+
+
+@pytest.fixture(name="make")
+def fixture_make(tmp_path: Path) -> t.Iterator[t.Callable[..., Cluster]]:
+    with ExitStack() as stack:
+        yield lambda **kwargs: Cluster(tmp_path, stack, **kwargs)
+
+
+def test_a_healthy_control_plane(make: t.Callable[..., Cluster]) -> None:
+    health = make().health()
+    assert health.verdict == "healthy"
+    assert [check.name for check in health.checks] == ["kube-apiserver", "etcd", *COMPONENTS, "kubelet"]
+    assert health.summary().startswith("healthy: ")
+
+
+def test_a_worker_is_asked_for_its_kubelet_only(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    cluster.node.components = {"kubelet": cluster.node.components["kubelet"]}
+    assert [check.name for check in cluster.health().checks] == ["kubelet"]
+    assert cluster.health().verdict == "healthy"
+    assert cluster.api.requests == []
+
+
+def test_a_node_without_anything_is_not_healthy(tmp_path: Path) -> None:
+    assert check_health(FakeNode(tmp_path).node(), NOW, ["apiserver"]).verdict == "unhealthy"
+
+
+@pytest.mark.parametrize("status", [403, 500, 429])
+def test_an_api_server_that_is_not_ready(make: t.Callable[..., Cluster], status: int) -> None:
+    cluster = make()
+    cluster.api.routes["GET /readyz"] = (status, "[-]etcd failed")
+    failed = cluster.failed(["apiserver"])
+    assert list(failed) == ["kube-apiserver"]
+    assert "HTTP %d" % status in failed["kube-apiserver"].message
+    assert cluster.health(["apiserver"]).verdict == "unhealthy"
+
+
+def test_a_deleted_admin_conf_does_no_harm(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    Path(cluster.node.credentials.pop("admin.conf").cert_path).unlink()
+    assert cluster.health().verdict == "healthy"
+
+
+def test_an_expired_admin_conf_does_no_harm_while_another_identity_works(make: t.Callable[..., Cluster]) -> None:
+    assert make(expired=["admin.conf"]).health().verdict == "healthy"
+
+
+@pytest.mark.parametrize("renewed", [NOW - timedelta(seconds=30), NOW + timedelta(hours=1)])
+def test_a_leader_that_does_not_renew_its_lease(make: t.Callable[..., Cluster], renewed: t.Any) -> None:
+    cluster = make()
+    cluster.api.routes["GET " + lease_path("kube-scheduler")] = (200, lease_document("kube-scheduler", "node-1_x", renewed))
+    failed = cluster.failed()
+    assert list(failed) == ["kube-scheduler"]
+    assert "has no leader" in failed["kube-scheduler"].message
+
+
+def test_a_released_lease_means_no_leader(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    cluster.api.routes["GET " + lease_path("kube-scheduler")] = (200, lease_document("kube-scheduler", "", NOW))
+    assert list(cluster.failed()) == ["kube-scheduler"]
+
+
+def test_no_leader_is_expected_without_election(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    for name in COMPONENTS:
+        cluster.node.add_component(name, leader_elect="false")
+    assert [check.name for check in cluster.health().checks] == ["kube-apiserver", "etcd", "kubelet"]
+
+
+def test_a_stale_lease_of_an_expired_controller_manager(make: t.Callable[..., Cluster]) -> None:
+    cluster = make(expired=["controller-manager.conf"])
+    stale = lease_document(COMPONENTS[0], "node-1_x", NOW - timedelta(hours=1))
+    cluster.api.routes["GET " + lease_path(COMPONENTS[0])] = (200, stale)
+    assert cluster.health(["controller-manager.conf"]).verdict == "expired_only"
+    assert cluster.health(["scheduler.conf"]).verdict == "unhealthy"
+    assert cluster.health().verdict == "unhealthy"
+    assert "expired: controller-manager.conf" in cluster.health().summary()
+
+
+def test_everything_has_expired(make: t.Callable[..., Cluster]) -> None:
+    everything = ["apiserver", "etcd/server", "etcd/healthcheck-client", *KUBECONFIGS]
+    cluster = make(expired=everything, api_401=True)
+    assert set(cluster.failed()) == {"kube-apiserver", "etcd", *COMPONENTS}
+    assert cluster.health(everything).verdict == "expired_only"
+    for missing in ("apiserver", "etcd/server", "controller-manager.conf"):
+        assert cluster.health([name for name in everything if name != missing]).verdict == "unhealthy"
+
+
+def test_an_expired_server_certificate_does_not_hide_another_failure(make: t.Callable[..., Cluster]) -> None:
+    cluster = make(expired=["apiserver"])
+    assert cluster.health(["apiserver"]).verdict == "expired_only"
+    cluster.api.routes["GET /readyz"] = (500, "[-]poststarthook failed")
+    assert cluster.health(["apiserver"]).verdict == "unhealthy"
+
+
+def test_an_expired_client_certificate_is_told_from_a_foreign_one(make: t.Callable[..., Cluster]) -> None:
+    cluster = make(api_401=True)
+    assert cluster.health(KUBECONFIGS).verdict == "unhealthy"
+
+
+def test_an_expired_kubelet_is_not_cured_by_a_plan_without_it(make: t.Callable[..., Cluster]) -> None:
+    cluster = make(expired=["kubelet-client"])
+    cluster.node.add_pair("kubelet-client")
+    cluster.kubelet.routes.clear()
+    assert cluster.failed()["kubelet"].caused_by_expired == ("kubelet-client",)
+    assert cluster.health(["apiserver"]).verdict == "unhealthy"
+
+
+def test_an_etcd_member_that_does_not_answer(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    answer = json.loads(json.dumps(cluster.etcd.routes["POST /v3/cluster/member/list"][1]))
+    answer["members"].append({"ID": "6", "name": "b", "clientURLs": ["https://127.0.0.1:1"]})
+    cluster.etcd.routes["POST /v3/cluster/member/list"] = (200, answer)
+    assert "etcd member b does not answer" in cluster.failed()["etcd"].message
+
+
+def test_nothing_is_written(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    cluster.health()
+    assert {method for method, _path, _body in cluster.api.requests} == {"GET"}
+
+
+@pytest.mark.parametrize(
+    ("code", "output", "ok", "message"),
+    [(0, b"active\n", True, "is active"), (3, b"failed\n", False, "is failed, not active"), (None, b"", False, "cannot be read")],
+)
+def test_the_kubelets_unit(
+    make: t.Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch, code: int | None, output: bytes, ok: bool, message: str
+) -> None:
+    cluster = make()
+    kubelet = cluster.node.components["kubelet"]
+    cluster.node.components["kubelet"] = Component("kubelet", kubelet.flags, unit="kubelet.service")
+
+    def run(argv: list[str], **_kwargs: t.Any) -> t.Any:
+        assert argv == ["systemctl", "is-active", "kubelet.service"]
+        if code is None:
+            raise FileNotFoundError(2, "No such file")
+        return subprocess.CompletedProcess(argv, code, output)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    check = next(check for check in cluster.health().checks if check.name == "kubelet unit")
+    assert (check.ok, message in check.message) == (ok, True)

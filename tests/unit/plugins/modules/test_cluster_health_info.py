@@ -1,0 +1,46 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+import pytest
+from ansible_collections.certops.kubernetes.plugins.module_utils._health import Check, Health
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Node
+from ansible_collections.certops.kubernetes.plugins.modules import cluster_health_info
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_api import NOW
+
+PARAMS = {"planned": ["apiserver"], "kubernetes_dir": "/etc/kubernetes"}
+CHECKS = (
+    Check("kube-apiserver", False, "not ready (expired: apiserver; renewing cures it)", ("apiserver",)),
+    Check("kubelet", True, "the kubelet is healthy"),
+)
+
+
+def test_the_result_is_json_ready_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[t.Any] = []
+
+    def check_health(node: Node, now: t.Any, planned: t.Sequence[str]) -> Health:
+        asked.append((node.kubernetes_dir, now, planned))
+        return Health("expired_only", CHECKS)
+
+    monkeypatch.setattr(cluster_health_info, "discover", lambda now, directory: Node("a", None, directory))
+    monkeypatch.setattr(cluster_health_info, "check_health", check_health)
+    result = cluster_health_info.health(PARAMS, NOW)
+    assert asked == [("/etc/kubernetes", NOW, ["apiserver"])]
+    assert json.loads(json.dumps(result)) == result
+    assert result["verdict"] == "expired_only"
+    assert result["msg"] == "expired_only: not ready (expired: apiserver; renewing cures it)"
+    assert [check["caused_by_expired"] for check in result["checks"]] == [["apiserver"], []]
+
+
+def test_a_node_that_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def discover(now: t.Any, directory: str) -> Node:
+        raise CertopsError("%s: permission denied" % directory)
+
+    monkeypatch.setattr(cluster_health_info, "discover", discover)
+    with pytest.raises(CertopsError, match="permission denied"):
+        cluster_health_info.health(PARAMS, NOW)
