@@ -17,7 +17,9 @@ import typing as t
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 REQUIREMENTS = CHECKOUT / "tests" / "gates" / "requirements"
-CACHE = pathlib.Path(os.environ.get("CERTOPS_CACHE") or pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "certops")
+CACHE = pathlib.Path(
+    os.environ.get("CERTOPS_CACHE") or pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "certops"
+)
 WORK = CACHE / "checkouts" / hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:12]
 TREE = WORK / "tree"
 COLLECTION = TREE / "ansible_collections" / "certops" / "kubernetes"

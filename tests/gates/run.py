@@ -4,11 +4,11 @@
 
 """Run the gates, or a command in their environment.
 
-    run.py full             everything that must pass, real clusters included
-    run.py fast             the inner loop: no cluster
-    run.py NAME...          single gates, by name
-    run.py --exec CMD...    a command with the controller's tools and the collections' tree
-    run.py --tree           make the tree, and say how to use it
+run.py full             everything that must pass, real clusters included
+run.py fast             the inner loop: no cluster
+run.py NAME...          single gates, by name
+run.py --exec CMD...    a command with the controller's tools and the collections' tree
+run.py --tree           make the tree, and say how to use it
 """
 
 from __future__ import annotations

@@ -1,0 +1,87 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The kind cluster under test, reached without the collection."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import typing as t
+
+CLUSTER = os.environ["CERTOPS_CLUSTER"]
+STATE = pathlib.Path(os.environ["CERTOPS_STATE"])
+REPORTS = pathlib.Path(os.environ["CERTOPS_REPORTS"])
+INVENTORY = os.environ["CERTOPS_INVENTORY"]
+NODE = f"{CLUSTER}-control-plane"
+LAB = pathlib.Path(__file__).parents[2] / "lab" / "lab"
+TREES = ("/etc/kubernetes", "/var/lib/kubelet/pki", "/var/lib/certops", "/root")
+
+# Runs on the node; everything that a change could show in: content, time of modification, inode, mode, owner.
+SNAPSHOT = """
+import hashlib, json, os, stat, sys
+seen = {}
+for tree in sys.argv[1:]:
+    for folder, folders, files in os.walk(tree):
+        for path in [folder] + [os.path.join(folder, name) for name in files]:
+            info = os.lstat(path)
+            content = hashlib.sha256(open(path, "rb").read()).hexdigest() if stat.S_ISREG(info.st_mode) else None
+            link = os.readlink(path) if stat.S_ISLNK(info.st_mode) else None
+            seen[path] = [info.st_ino, info.st_mtime_ns, info.st_mode, info.st_uid, info.st_gid, content, link]
+print(json.dumps(seen))
+"""
+
+
+def run(*argv: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a command; its output is in the exception of a failed one."""
+    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(argv[:6])} …: exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+    return done
+
+
+def on_node(*argv: str, stdin: str | None = None, check: bool = True) -> str:
+    """Standard output of a command on the node."""
+    return run("docker", "exec", "-i", NODE, *argv, stdin=stdin, check=check).stdout
+
+
+def snapshot() -> dict[str, list[t.Any]]:
+    """The node's files that a rotation may touch."""
+    return t.cast("dict[str, list[t.Any]]", json.loads(on_node("python3", "-", *TREES, stdin=SNAPSHOT)))
+
+
+@functools.cache
+def kubeconfig() -> str:
+    """The controller's copy of admin.conf, from before the rotation."""
+    return run(str(LAB), "kubeconfig", CLUSTER).stdout.strip()
+
+
+@functools.cache
+def node_address() -> str:
+    """The node's IPv4 address, where its ports listen."""
+    template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+    return run("docker", "inspect", "-f", template, NODE).stdout.strip()
+
+
+def kubectl(*argv: str, config: str = "/etc/kubernetes/admin.conf", check: bool = True) -> str:
+    """Standard output of the node's own kubectl with one of the node's kubeconfigs."""
+    return on_node("kubectl", "--kubeconfig", config, *argv, check=check)
+
+
+def newest_report(playbook: str) -> dict[str, t.Any]:
+    """The newest JSON report of a playbook."""
+    found = [json.loads(path.read_text()) for path in sorted(REPORTS.rglob("*.json"), key=lambda path: path.stat().st_mtime)]
+    of_playbook = [report for report in found if report["run"]["playbook"] == playbook]
+    assert of_playbook, f"no report of {playbook} in {REPORTS}"
+    return t.cast("dict[str, t.Any]", of_playbook[-1])
+
+
+def playbook(name: str, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run one of the collection's playbooks on the node, as a user does."""
+    ansible_playbook = str(pathlib.Path(sys.executable).with_name("ansible-playbook"))
+    return run(ansible_playbook, "-i", INVENTORY, f"certops.kubernetes.{name}", *argv, check=check)

@@ -1,0 +1,106 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Watch a cluster through its rotation: `observe.py start`, later `observe.py stop`.
+
+Started: the probe (an authenticated request over a fresh connection every 50 ms), a watch, and an `exec` stream.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import typing as t
+
+import cluster
+
+WATCHERS = cluster.STATE / "watchers.json"
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: holder, namespace: default}
+spec:
+  terminationGracePeriodSeconds: 0
+  tolerations: [{operator: Exists}]
+  containers:
+  - {name: holder, image: "lab/busybox:1", imagePullPolicy: Never, command: [sleep, infinity]}
+"""
+COMPONENTS = ("kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler", "kubelet")
+
+
+def start() -> None:
+    """Remember how the node is, and begin to watch it."""
+    remember("snapshot.json", json.dumps(cluster.snapshot()))
+    remember("admin.conf", cluster.on_node("cat", "/etc/kubernetes/admin.conf"))
+    remember("processes.json", json.dumps(processes()))
+    cluster.on_node("kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "apply", "-f", "-", stdin=POD)
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/holder", "--timeout=90s")
+    in_node = ["docker", "exec", cluster.NODE, "kubectl", "--kubeconfig", "/etc/kubernetes/super-admin.conf"]
+    server = f"https://{cluster.node_address()}:6443"
+    watchers = {
+        "probe": [str(cluster.LAB), "probe", "--kubeconfig", cluster.kubeconfig(), "--every", "50ms", "--for", "1h"]
+        + ["--url", f"{server}/api/v1/namespaces/default", "--out", str(cluster.STATE / "probe.json")],
+        "watch": [*in_node, "get", "leases", "-n", "kube-system", "--watch", "--output-watch-events", "-o", "name"],
+        "exec": [*in_node, "exec", "holder", "--", "sh", "-c", "while date +%s; do sleep 0.5; done"],
+    }
+    remember("watchers.json", json.dumps({name: detached(name, argv) for name, argv in watchers.items()}))
+    time.sleep(1)
+
+
+def detached(name: str, argv: list[str]) -> dict[str, t.Any]:
+    """Start a command that outlives this process."""
+    with (cluster.STATE / f"{name}.log").open("wb") as log:
+        started = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    return {"pid": started.pid, "argv": argv}
+
+
+def stop() -> None:
+    """End what `start` began; harmless when nothing runs."""
+    if not WATCHERS.exists():
+        return
+    watchers = json.loads(WATCHERS.read_text())
+    ended_early = sorted(name for name, watcher in watchers.items() if not is_running(watcher))
+    for watcher in watchers.values():
+        if is_running(watcher):
+            os.killpg(watcher["pid"], signal.SIGTERM)
+    give_up = time.monotonic() + 10
+    while any(map(is_running, watchers.values())) and time.monotonic() < give_up:
+        time.sleep(0.05)
+    remember("ended_early.json", json.dumps(ended_early))
+    WATCHERS.unlink()
+
+
+def is_running(watcher: dict[str, t.Any]) -> bool:
+    """Whether the process is still the one that was started."""
+    try:
+        with open(f"/proc/{watcher['pid']}/cmdline", "rb") as cmdline:
+            return watcher["argv"][-1].encode() in cmdline.read().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def processes() -> dict[str, list[str]]:
+    """PID and start time of each component's processes on the node."""
+    found = {name: cluster.on_node("pgrep", "-x", name[:15], check=False).split() for name in COMPONENTS}
+    return {name: [f"{pid}@{start_time(pid)}" for pid in pids] for name, pids in found.items()}
+
+
+def start_time(pid: str) -> str:
+    """Field 22 of the process' stat: clock ticks since boot."""
+    return cluster.on_node("cut", "-d", " ", "-f", "22", f"/proc/{pid}/stat").strip()
+
+
+def remember(name: str, text: str) -> None:
+    """Keep a text where only this user reads it."""
+    path = cluster.STATE / name
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
+if __name__ == "__main__":
+    {"start": start, "stop": stop}[sys.argv[1]]()

@@ -1,0 +1,44 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A cluster whose certificates had all expired, after one run of `rotate`."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import cluster
+
+KUBECONFIGS = ("admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf")
+
+
+def test_the_report_shows_that_they_had_expired() -> None:
+    """The first inspection called them expired: this scenario would prove nothing on a healthy cluster."""
+    reports = [json.loads(path.read_text()) for path in sorted(cluster.REPORTS.rglob("*.json"), key=lambda path: path.stat().st_mtime)]
+    first = next(report for report in reports if report["run"]["playbook"] == "inspect")
+    status = {record["name"]: record["status"] for record in first["records"]}
+    expected = ("apiserver", "etcd/server", "etcd/peer", "apiserver-etcd-client", *KUBECONFIGS)
+    assert {name: status[name] for name in expected} == dict.fromkeys(expected, "expired")
+
+
+def test_everybody_is_let_in_again() -> None:
+    """kubectl with each of the four kubeconfigs."""
+    for config in KUBECONFIGS:
+        assert "kubernetes" in cluster.kubectl("auth", "whoami", "-o", "json", config=f"/etc/kubernetes/{config}")
+
+
+def test_the_controllers_work() -> None:
+    """A Deployment's ReplicaSet appears: the controller-manager has a leader that is let in."""
+    cluster.kubectl("create", "deployment", f"cured-{int(time.time())}", "--image", "lab/busybox:1")
+    give_up = time.monotonic() + 60
+    while not cluster.kubectl("get", "replicasets", "-o", "name"):
+        assert time.monotonic() < give_up, "no ReplicaSet within 60 s"
+        time.sleep(0.5)
+
+
+def test_kubeadm_sees_a_year_ahead_everywhere() -> None:
+    """With a tool that is not ours."""
+    seen = json.loads(cluster.on_node("kubeadm", "certs", "check-expiration", "-o", "json"))
+    assert min(item["residualTime"] for item in seen["certificates"] if not item.get("missing")) > 364 * 86400
