@@ -1,0 +1,278 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""What a rotation will do, as a pure function of certificate records and policy.
+
+Records and plan entries are plain dictionaries here: they come from `certificate_info` and go into reports. Times are those of
+the nodes: `seconds_left` was counted on the node that has the certificate, so the controller's clock does not matter.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+
+try:
+    import jmespath
+except ImportError:
+    jmespath = None  # type: ignore[assignment,unused-ignore]
+
+DAY = 86400
+DEFAULT_VALIDITY_DAYS = 365  # kubeadm's own (kubeadm.k8s.io/v1beta4, certificateValidityPeriod)
+ACTIONS = ("renew", "activate")  # what changes something on a node; `report` and `none` do not
+
+Record = t.Mapping[str, t.Any]
+Entry = t.Dict[str, t.Any]
+
+
+def rotation_plan(
+    records: t.Sequence[Record],
+    policy: t.Mapping[str, t.Any],
+    nodes: t.Mapping[str, t.Mapping[str, t.Any]] | None = None,
+) -> list[Entry]:
+    """One entry for each record: what will be done about it (`renew`, `activate`, `report`, `none`), and why.
+
+    `policy` has renew_before_days, select, force, restart, validity_days as `_policy.policy` makes them. `nodes` maps a host to
+    what `certificate_info` says of its node; of it, certificate_validity_seconds is used. `ends_after` and `days_left` are days.
+    Raises CertopsError when `select` is not an expression that yields records.
+    """
+    selected = _selected(records, policy.get("select"))
+    ca_seconds = {(record["host"], record["name"]): record["seconds_left"] for record in records if record["usage"] == "ca"}
+    entries = []
+    for record in records:
+        node = (nodes or {}).get(record["host"]) or {}
+        limits = _Limits(
+            threshold=policy["renew_before_days"] * DAY,
+            validity=_validity_seconds(policy, node),
+            ca_left=ca_seconds.get((record["host"], record["ca"])),
+        )
+        entries.append(_entry(record, policy, limits, selected is None or _identity(record) in selected))
+    return entries
+
+
+def rotation_items(plan: t.Sequence[Entry], host: str) -> list[dict[str, t.Any]]:
+    """What `certificate_rotation` is to do on a host, as it takes it."""
+    keys = ("name", "action", "fingerprint_sha256")
+    return [{key: entry[key] for key in keys} for entry in plan if entry["host"] == host and entry["action"] in ACTIONS]
+
+
+def rotation_obstacles(records: t.Sequence[Record], control_plane: t.Sequence[str]) -> list[str]:
+    """Why nothing may be rotated at all, as sentences; empty when nothing stands against it.
+
+    `control_plane` are the control-plane nodes that this run covers: each must have been inspected. All nodes must be of one cluster:
+    one name (where names are known) and one cluster CA.
+    """
+    obstacles = [
+        "%s Nothing is rotated while a control-plane node cannot be inspected." % record["findings"][0]["message"]
+        for record in records
+        if record["host"] in control_plane and record["name"] == "node"
+    ]
+    advice = "rotate one cluster at a time: narrow the run with --limit."
+    names = _hosts_by(records, lambda record: record["cluster"])
+    if len(names) > 1:
+        obstacles.append("The nodes belong to %d clusters, %s; %s" % (len(names), _listed(names), advice))
+    authorities = _hosts_by(records, lambda record: record["fingerprint_sha256"] if record["name"] == "ca" else None)
+    if len(authorities) > 1 and len(names) <= 1:
+        short = {"CA %s…" % fingerprint[:16]: hosts for fingerprint, hosts in authorities.items()}
+        obstacles.append(
+            "The nodes have %d different cluster CAs, %s. If these are different clusters, %s If it is one, its CA files have drifted apart."
+            % (len(authorities), _listed(short), advice)
+        )
+    return obstacles
+
+
+def _hosts_by(records: t.Sequence[Record], key: t.Callable[[Record], t.Any]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for record in records:
+        value = key(record)
+        if value is not None and record["host"] not in groups.setdefault(value, []):
+            groups[value].append(record["host"])
+    return groups
+
+
+def _listed(groups: t.Mapping[str, t.Sequence[str]]) -> str:
+    return ", ".join("%s (%s)" % (name, ", ".join(hosts)) for name, hosts in sorted(groups.items()))
+
+
+class _Limits(t.NamedTuple):
+    """Seconds that decide whether a renewal is worth it."""
+
+    threshold: int  # renewed when less is left
+    validity: int  # of a new certificate
+    ca_left: int | None  # None: the CA's certificate is not known
+
+    @property
+    def ends_after(self) -> int:
+        return self.validity if self.ca_left is None else min(self.validity, self.ca_left)
+
+
+def _entry(record: Record, policy: t.Mapping[str, t.Any], limits: _Limits, selected: bool) -> Entry:
+    action, code, reason = _decision(record, policy, limits, selected)
+    return {
+        "host": record["host"],
+        "node": record["node"],
+        "name": record["name"],
+        "component": record["component"],
+        "action": action,
+        "code": code,
+        "reason": reason,
+        "not_after": record["not_after"],
+        "days_left": record["days_left"],
+        "ends_after": limits.ends_after // DAY if action == "renew" else None,
+        "restarts": _restarts(record, policy["restart"], action),
+        "fingerprint_sha256": record["fingerprint_sha256"],
+    }
+
+
+def _decision(record: Record, policy: t.Mapping[str, t.Any], limits: _Limits, selected: bool) -> tuple[str, str, str]:
+    """Action, code and reason; the first that applies."""
+    if not record["renewable"]:
+        return _not_renewable(record, limits.threshold)
+    due = _due(record, limits.threshold)
+    pending = stale_readers(record)
+    if not selected:
+        if due or pending:
+            return "none", "not_selected", "%s, but certs_rotate_select leaves it out" % (due or _pending_text(pending))
+        return "none", "not_due", _left(record)
+    if policy["force"]:
+        return _forced(limits)
+    if due:
+        return _renewal_worth_it(due, limits)
+    if pending:
+        return _activation(pending, policy["restart"])
+    return "none", "not_due", _left(record)
+
+
+def _due(record: Record, threshold: int) -> str | None:
+    """Why the certificate must be renewed, or None."""
+    left = record["seconds_left"]
+    if left is None:
+        return None
+    if left <= 0:
+        return "expired %s ago" % duration(-left)
+    if left < threshold:
+        return "%s left, less than %s" % (duration(left), duration(threshold))
+    return None
+
+
+def _not_renewable(record: Record, threshold: int) -> tuple[str, str, str]:
+    why = record["not_renewable_because"] or "nothing on this node can renew it"
+    problem = _due(record, threshold)
+    if problem is None and record["status"] in ("missing", "unreadable", "unreachable", "not_yet_valid"):
+        problem = str(record["status"]).replace("_", " ")
+    if problem is None or record["source"] == "served":
+        # What is served follows from a file, which has an entry of its own.
+        return "none", "not_renewable", why
+    return "report", "not_renewable", "%s; not renewed: %s" % (problem, why)
+
+
+def _forced(limits: _Limits) -> tuple[str, str, str]:
+    if limits.ca_left is not None and limits.ca_left <= 0:
+        return "report", "ca_ends_first", "forced, but its CA expired %s ago: the CA must be renewed first" % duration(-limits.ca_left)
+    return "renew", "forced", "certs_rotate_force renews it whatever its age"
+
+
+def _renewal_worth_it(due: str, limits: _Limits) -> tuple[str, str, str]:
+    """A renewal whose result would be due again at once is reported instead."""
+    if limits.ends_after > limits.threshold:
+        return "renew", "due", due
+    if limits.ca_left is not None and limits.ca_left < limits.validity:
+        cause = "its CA has %s left" % duration(limits.ca_left) if limits.ca_left > 0 else "its CA has expired"
+        return "report", "ca_ends_first", "%s, but %s, so a new certificate would be due again at once: renew the CA" % (due, cause)
+    return (
+        "report",
+        "validity_below_threshold",
+        "%s, but a new certificate would be valid for %s and due again at once: raise certs_rotate_validity_days or the cluster's "
+        "certificateValidityPeriod, or lower certs_rotate_renew_before_days" % (due, duration(limits.validity)),
+    )
+
+
+def stale_readers(record: Record) -> list[str]:
+    """Components that are shown to have an older certificate than the one on disk."""
+    return [reader["component"] for reader in record["readers"] if reader["reload"] != "self" and reader["in_use"] == "false"]
+
+
+def _activation(pending: list[str], restart: str) -> tuple[str, str, str]:
+    text = _pending_text(pending)
+    if restart == "never":
+        return "report", "activation_pending", "%s; certs_rotate_restart is never" % text
+    return "activate", "activation_pending", text
+
+
+def _pending_text(pending: list[str]) -> str:
+    return "renewed on disk, but %s still %s the old one" % (" and ".join(pending), "has" if len(pending) == 1 else "have")
+
+
+def _restarts(record: Record, restart: str, action: str) -> list[str]:
+    """The components that are going to be restarted for this certificate."""
+    if action not in ACTIONS or restart == "never":
+        return []
+    readers = [reader for reader in record["readers"] if reader["reload"] != "self"]
+    if restart == "auto" and action == "renew":
+        readers = [reader for reader in readers if reader["reload"] == "restart"]
+    elif restart == "auto":
+        readers = [reader for reader in readers if reader["in_use"] == "false"]
+    return sorted({reader["component"] for reader in readers})
+
+
+def _validity_seconds(policy: t.Mapping[str, t.Any], node: t.Mapping[str, t.Any]) -> int:
+    if policy.get("validity_days"):
+        return int(policy["validity_days"]) * DAY
+    return int(node.get("certificate_validity_seconds") or DEFAULT_VALIDITY_DAYS * DAY)
+
+
+def _left(record: Record) -> str:
+    left = record["seconds_left"]
+    return "no end date" if left is None else "%s left" % duration(left)
+
+
+def duration(seconds: int) -> str:
+    """Seconds in words, as coarse as a person would say it: `364 days`, `5 hours`, `40 seconds`."""
+    for unit, size in (("day", DAY), ("hour", 3600), ("minute", 60)):
+        if seconds >= 2 * size or (unit == "day" and seconds == size):
+            return "%d %s%s" % (seconds // size, unit, "" if seconds // size == 1 else "s")
+    return "%d seconds" % seconds
+
+
+def _identity(record: Record) -> tuple[str, str]:
+    return record["host"], record["name"]
+
+
+def _selected(records: t.Sequence[Record], expression: str | None) -> set[tuple[str, str]] | None:
+    """Identities of the records that a JMESPath expression yields; None without an expression."""
+    if not expression:
+        return None
+    found = _search(expression, [dict(record) for record in records])
+    found = [found] if isinstance(found, dict) else found
+    if not isinstance(found, list) or not all(isinstance(item, dict) and "host" in item and "name" in item for item in found):
+        raise CertopsError(
+            "certs_rotate_select is %r, but must yield certificate records, as [?component=='etcd'] does; it yields %s."
+            % (expression, _kind(found))
+        )
+    return {_identity(item) for item in found}
+
+
+def _search(expression: str, records: list[dict[str, t.Any]]) -> t.Any:
+    if jmespath is None:
+        raise CertopsError("certs_rotate_select needs the Python library jmespath on the controller: install python3-jmespath.")
+    try:
+        return jmespath.search(expression, records)
+    except jmespath.exceptions.JMESPathError as error:
+        raise CertopsError(
+            "certs_rotate_select is %r, but must be a JMESPath expression over the certificate records, such as [?component=='etcd']: %s"
+            % (expression, error)
+        ) from None
+
+
+def _kind(found: t.Any) -> str:
+    if isinstance(found, list):
+        strange = next(item for item in found if not (isinstance(item, dict) and "host" in item and "name" in item))
+        return "a list with %r in it" % (strange,)
+    return "nothing" if found is None else repr(found)
+
+
+__all__ = ("ACTIONS", "duration", "rotation_items", "rotation_obstacles", "rotation_plan", "stale_readers")

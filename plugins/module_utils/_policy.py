@@ -1,0 +1,159 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""What users may set, and the one place where it becomes values.
+
+AWX surveys and `-e name=value` deliver strings, empty ones included, so each variable may come as a string: `"false"`, `"30"`,
+`""`. An empty one means its default.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+
+TRUE_WORDS = ("true", "yes", "on", "1", "y", "t")
+FALSE_WORDS = ("false", "no", "off", "0", "n", "f")
+FAIL_ON = ("never", "warning", "critical", "expired")
+RESTART = ("auto", "always", "never")
+PRIVATE_KEY = ("regenerate", "keep")
+ROLES = ("certs_inspect", "certs_rotate", "certs_report", "certs")
+
+
+class _Bad(Exception):
+    """A value that is not allowed; `allowed` says in words what is."""
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(allowed)
+        self.allowed = allowed
+
+
+@dataclass(frozen=True)
+class Option:
+    """A variable's default and how a value of it is understood."""
+
+    default: t.Any
+    convert: t.Callable[[t.Any], t.Any]
+
+
+def policy(values: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Convert role variables to values; the keys of the result lack the role's name (`certs_rotate_force` → `force`).
+
+    Raises CertopsError for a name that no role has, and for a value that is not allowed, naming variable, value and what is.
+    """
+    return {_short_name(name): _converted(name, value) for name, value in values.items()}
+
+
+def _converted(name: str, value: t.Any) -> t.Any:
+    option = OPTIONS.get(name)
+    if option is None:
+        raise CertopsError("There is no variable %s; the roles know: %s." % (name, ", ".join(sorted(OPTIONS))))
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return option.default
+    try:
+        return option.convert(value)
+    except _Bad as bad:
+        raise CertopsError("%s is %r, but must be %s." % (name, value, bad.allowed)) from None
+
+
+def _short_name(name: str) -> str:
+    for role in ROLES:
+        if name.startswith(role + "_"):
+            return name[len(role) + 1 :]
+    return name
+
+
+def _whole_number(minimum: int) -> t.Callable[[t.Any], int]:
+    allowed = "a whole number, %d or more" % minimum
+
+    def convert(value: t.Any) -> int:
+        number = _as_int(value)
+        if number is None or number < minimum:
+            raise _Bad(allowed)
+        return number
+
+    return convert
+
+
+def _as_int(value: t.Any) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return int(value) if value == int(value) else None
+    try:
+        return int(str(value).strip())
+    except ValueError:
+        return None
+
+
+def _number_or(word: str, minimum: int) -> t.Callable[[t.Any], t.Any]:
+    number = _whole_number(minimum)
+
+    def convert(value: t.Any) -> t.Any:
+        if isinstance(value, str) and value.strip().lower() == word:
+            return word
+        try:
+            return number(value)
+        except _Bad as bad:
+            raise _Bad("%s or %s" % (word, bad.allowed)) from None
+
+    return convert
+
+
+def _truth(value: t.Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word in TRUE_WORDS or word in FALSE_WORDS:
+        return word in TRUE_WORDS
+    raise _Bad("true or false (or yes, no, on, off, 1, 0)")
+
+
+def _choice(choices: t.Sequence[str]) -> t.Callable[[t.Any], str]:
+    def convert(value: t.Any) -> str:
+        word = str(value).strip().lower()
+        if word not in choices:
+            raise _Bad("one of %s" % ", ".join(choices))
+        return word
+
+    return convert
+
+
+def _text(value: t.Any) -> str:
+    if not isinstance(value, str):
+        raise _Bad("a text")
+    return str(value).strip()
+
+
+OPTIONS: dict[str, Option] = {
+    "certs_cluster": Option(None, _text),
+    "certs_control_plane_group": Option("kube_control_plane", _text),
+    "certs_etcd_group": Option("etcd", _text),
+    "certs_worker_group": Option("kube_node", _text),
+    "certs_inspect_warn_days": Option(30, _whole_number(0)),
+    "certs_inspect_critical_days": Option(7, _whole_number(0)),
+    "certs_inspect_fail_on": Option("never", _choice(FAIL_ON)),
+    "certs_rotate_renew_before_days": Option(30, _whole_number(0)),
+    "certs_rotate_select": Option(None, _text),
+    "certs_rotate_force": Option(False, _truth),
+    "certs_rotate_restart": Option("auto", _choice(RESTART)),
+    "certs_rotate_stop_timeout_seconds": Option("auto", _number_or("auto", 0)),
+    "certs_rotate_start_timeout_seconds": Option(120, _whole_number(1)),
+    "certs_rotate_health_timeout_seconds": Option(60, _whole_number(0)),
+    "certs_rotate_validity_days": Option(None, _whole_number(1)),
+    "certs_rotate_private_key": Option("regenerate", _choice(PRIVATE_KEY)),
+    "certs_rotate_keep_backups": Option(10, _whole_number(1)),
+    "certs_rotate_rollback_run_id": Option(None, _text),
+    "certs_report_dir": Option(None, _text),
+    "certs_report_host": Option("localhost", _text),
+}
+
+
+__all__ = ("FAIL_ON", "OPTIONS", "Option", "policy")
