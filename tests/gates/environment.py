@@ -17,9 +17,8 @@ import typing as t
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 REQUIREMENTS = CHECKOUT / "tests" / "gates" / "requirements"
-CACHE = pathlib.Path(
-    os.environ.get("CERTOPS_CACHE") or pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "certops"
-)
+USER_CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+CACHE = pathlib.Path(os.environ.get("CERTOPS_CACHE") or USER_CACHE / "certops")
 WORK = CACHE / "checkouts" / hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:12]
 TREE = WORK / "tree"
 COLLECTION = TREE / "ansible_collections" / "certops" / "kubernetes"
@@ -85,18 +84,27 @@ def call(argv: t.Sequence[str | os.PathLike[str]], **options: t.Any) -> str:
 
 def materialise_tree() -> None:
     """A physical copy of the checkout where Ansible looks for the collection; a symlink does not do for ansible-test."""
-    shutil.rmtree(COLLECTION, ignore_errors=True)
-    listed = call(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=CHECKOUT)
-    for name in filter(None, listed.split("\0")):
-        source, target = CHECKOUT / name, COLLECTION / name
-        if source.exists() or source.is_symlink():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target, follow_symlinks=False)
+    wanted = set(filter(None, call(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=CHECKOUT).split("\0")))
+    wanted = {name for name in wanted if os.path.lexists(CHECKOUT / name)}
+    COLLECTION.mkdir(parents=True, exist_ok=True)
+    if not (COLLECTION / ".git").exists():
+        call(["git", "init", "-q", "-b", "main", "."], cwd=COLLECTION)
+    for name in set(call(["git", "ls-files", "-z"], cwd=COLLECTION).split("\0")) - wanted - {""}:
+        (COLLECTION / name).unlink(missing_ok=True)
+    for name in wanted:
+        copy_if_changed(CHECKOUT / name, COLLECTION / name)
     # ansible-test asks git which files there are
-    identity = ["-c", "user.name=gates", "-c", "user.email=gates@localhost", "-c", "commit.gpgsign=false"]
-    call(["git", "init", "-q", "-b", "main", "."], cwd=COLLECTION)
     call(["git", "add", "-A"], cwd=COLLECTION)
-    call(["git", *identity, "commit", "-q", "--no-verify", "-m", "copy"], cwd=COLLECTION)
+
+
+def copy_if_changed(source: pathlib.Path, target: pathlib.Path) -> None:
+    """A copy with mode and times; untouched when it is one already, so that a run beside this one is not disturbed."""
+    if target.exists() and (target.stat().st_mtime_ns, target.stat().st_size) == (source.stat().st_mtime_ns, source.stat().st_size):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.copy2(source, partial, follow_symlinks=False)
+    partial.replace(target)
 
 
 def borrow_collections(controller: pathlib.Path) -> None:

@@ -27,7 +27,8 @@ PAIRS = (
 )
 KUBECONFIGS = ("admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf")
 DIFFERS = re.compile(
-    r"Serial Number:\n?.*\n|Not Before.*\n|Not After.*\n|(?s:Public-Key: .*?Exponent: \d+ \(0x\w+\)\n)|(?s:Signature Value:\n.*)|(?s:pub:\n.*?ASN1)"
+    r"Serial Number:\n?.*\n|Not Before.*\n|Not After.*\n"
+    r"|(?s:Public-Key: .*?Exponent: \d+ \(0x\w+\)\n)|(?s:pub:\n.*?ASN1)|(?s:Signature Value:\n.*)"
 )
 
 
