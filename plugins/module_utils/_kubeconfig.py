@@ -65,8 +65,8 @@ class UserCredential:
 class Context(t.NamedTuple):
     """A context's entry: the names of its cluster and user."""
 
-    cluster: t.Optional[str]  # noqa: UP045 (evaluated on Python 3.8)
-    user: t.Optional[str]  # noqa: UP045
+    cluster: t.Optional[str]  # evaluated at run time, so as Python 3.8 knows it
+    user: t.Optional[str]
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def pem_blocks(data: bytes, source: str) -> t.Iterator[tuple[str, bytes]]:
         if start > 0 and data[start - 1 : start] != b"\n":
             continue
         label_end = data.find(_DASHES, position, position + _LONGEST_LABEL)
-        if label_end < 0 or b"\n" in data[position:label_end]:
+        if label_end <= position or b"\n" in data[position:label_end]:
             continue
         label = data[position:label_end]
         last_line = b"\n" + _END + label + _DASHES

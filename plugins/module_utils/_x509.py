@@ -310,8 +310,8 @@ def chain_problem(cert: Certificate, cas: t.Sequence[Certificate]) -> str | None
             warnings.simplefilter("ignore")
             same_name = [ca for ca in cas if ca.subject == cert.issuer]
             if not same_name:
-                known = " or ".join(sorted({render_name(ca.subject) for ca in cas})) or "none"
-                return "its issuer is %s, but the CA is %s" % (render_name(cert.issuer), known)
+                known = " or ".join(sorted({render_name(ca.subject) for ca in cas}))
+                return "its issuer is %s, but %s" % (render_name(cert.issuer), "the CA is " + known if known else "no CA is known")
             problems = [_link_problem(cert, ca) for ca in same_name]
     except CertopsError as exc:
         return str(exc).rstrip(".")

@@ -49,7 +49,7 @@ def public_key_to_pem(key: t.Any) -> bytes:
 
 
 def new_key(kind: str = "EC-256") -> t.Any:
-    """A new private key: EC-256, EC-384, EC-521, Ed25519, RSA-<bits>. The same RSA key each time for the same size: they are slow to make."""
+    """A new private key: EC-256, EC-384, EC-521, Ed25519, RSA-<bits> (always the same one for a size: they are slow to make)."""
     algorithm, _dash, bits = kind.partition("-")
     if algorithm == "RSA":
         return _rsa_key(int(bits))

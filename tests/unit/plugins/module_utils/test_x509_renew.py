@@ -338,7 +338,7 @@ def test_openssl_sees_the_same_certificate_and_accepts_it(tmp_path: Path, key: s
         (tmp_path / name).write_bytes(data)
 
     def openssl(*words: str) -> str:
-        return subprocess.run(["openssl", *words], cwd=tmp_path, check=True, stdout=subprocess.PIPE, universal_newlines=True).stdout
+        return subprocess.run(["openssl", *words], cwd=tmp_path, check=True, stdout=subprocess.PIPE, text=True).stdout
 
     def text(name: str) -> list[str]:
         return [line for line in openssl("x509", "-in", name, "-noout", "-text").splitlines() if not VARYING.match(line)]
