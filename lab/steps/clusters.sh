@@ -89,8 +89,19 @@ start_nodes() {
 	return 1
 }
 
+# A node takes about 30 inotify instances, and the kernel's default is 128 for all processes of a user: the fourth or fifth
+# node fails with "too many open files". Raised until the next boot.
+make_room_for_inotify() {
+	local limit=/proc/sys/fs/inotify/max_user_instances
+	if [ "$(cat $limit)" -ge 1024 ]; then return; fi
+	if is_root && echo 1024 2>/dev/null >$limit; then
+		say 'fs.inotify.max_user_instances: raised to 1024, until the next boot'
+	fi
+}
+
 cluster_make() {
 	local name=$1 kind=$2 validity=$3
+	make_room_for_inotify
 	mkdir -p "$LAB_CACHE/clusters"
 	echo "making $4" >"$LAB_CACHE/clusters/$name"
 	step "cluster $name" cluster_create "$name" "$kind" "$validity"
@@ -98,19 +109,25 @@ cluster_make() {
 }
 
 cluster_create() {
-	local name=$1 kind=$2 validity=$3
+	local name=$1
 	rm -f "$(kubeconfig_path "$name")"
-	if ! cluster_config "$kind" "$validity" |
-		"$BIN/kind" create cluster --name "$name" --config - --image "$NODE_IMAGE" --kubeconfig "$(kubeconfig_path "$name")" --wait 3m --retain; then
+	if ! cluster_begin "$@"; then
 		rm -rf "$LAB_CACHE/log/cluster-$name"
 		"$BIN/kind" export logs --name "$name" "$LAB_CACHE/log/cluster-$name" || true
-		"$BIN/kind" delete cluster --name "$name" || true
+		docker_remove "$name"
 		echo "The nodes' logs are in $LAB_CACHE/log/cluster-$name"
 		return 1
 	fi
-	# First of all: a cluster may live four minutes only.
-	[ -z "$validity" ] || restore_validity "$name"
-	k "$name" -n kube-system rollout status --timeout 90s deployment/coredns
+}
+
+# Called in a condition, so each command has to say that the next one needs it.
+cluster_begin() {
+	local name=$1 kind=$2 validity=$3
+	cluster_config "$kind" "$validity" |
+		"$BIN/kind" create cluster --name "$name" --config - --image "$NODE_IMAGE" --kubeconfig "$(kubeconfig_path "$name")" --wait 3m --retain &&
+		# First of all: a cluster may live four minutes only.
+		{ [ -z "$validity" ] || restore_validity "$name"; } &&
+		k "$name" -n kube-system rollout status --timeout 90s deployment/coredns
 }
 
 cluster_config() {
@@ -128,8 +145,8 @@ END
 restore_validity() {
 	k "$1" -n kube-system get configmap kubeadm-config -o yaml |
 		sed -E "s/^( *certificateValidityPeriod:).*/\1 $A_YEAR/" |
-		k "$1" replace -f -
-	k "$1" -n kube-system get configmap kubeadm-config -o yaml | grep -qE "^ *certificateValidityPeriod: $A_YEAR\$"
+		k "$1" replace -f - &&
+		k "$1" -n kube-system get configmap kubeadm-config -o yaml | grep -qE "^ *certificateValidityPeriod: $A_YEAR\$"
 }
 
 cluster_down() {

@@ -46,9 +46,11 @@ skip() { say "$1: up to date"; }
 remedy_for() {
 	if grep -qE 'No space left on device|no space left' "$1"; then
 		echo 'the disk is full: a build from nothing needs about 15 GB'
+	elif grep -q 'too many open files' "$1"; then
+		echo 'too many inotify instances for a user: sysctl -w fs.inotify.max_user_instances=1024 (as root), then run it again'
 	elif grep -qE 'setting oom score|error setting rlimit|unable to apply caps|operation not permitted' "$1"; then
 		echo 'the Docker daemon cannot start privileged containers here; stop it, then "lab/lab docker-up" starts one with a runtime that can'
-	elif grep -qE 'dial tcp|Temporary failure resolving|Could not resolve|no such host|i/o timeout' "$1"; then
+	elif grep -qE 'dial tcp: lookup|Temporary failure resolving|Could not resolve|no such host' "$1"; then
 		echo 'a download failed: check network and proxy settings, then run it again; what is done is kept'
 	else
 		echo 'run it again; what is done is kept'
