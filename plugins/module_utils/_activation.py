@@ -15,8 +15,8 @@ from __future__ import annotations
 import os
 import time
 import typing as t
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._access import OWN_KUBECONFIG, expired_credentials, leader_client
 from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
@@ -41,8 +41,12 @@ STOP_TIMEOUT_SECONDS = {
     "kube-scheduler": 5.0,
     "kubelet": 30.0,
 }
-# A stopped static pod's container runs again within about a second. After this long the kubelet's back-off is what delays it.
-BACK_OFF_SUSPECTED_SECONDS = 3.0
+# A stopped static pod's container runs again within about a second. One that had been started within the kubelet's back-off window
+# (twice its maximum of five minutes) is delayed by 10, 20, 40 s and so on, so after this long the back-off is to blame. Any other one
+# is merely slow, and a kubelet restart would make it slower: it is tried only when nothing else is left to try.
+BACK_OFF_SUSPECTED_SECONDS = 5.0
+BACK_OFF_UNLIKELY_SECONDS = 20.0
+_BACK_OFF_WINDOW = timedelta(minutes=10)
 _POLL_SECONDS = 0.05
 
 
@@ -73,13 +77,16 @@ def restart_component(
     """
     now = datetime.now(timezone.utc)
     node = node or discover(now)
+    if component.process is None or not process_alive(component.process):
+        # It may have been started again by itself since it was discovered.
+        component = replace(component, process=_running(component))
     timeout = STOP_TIMEOUT_SECONDS.get(component.name, 5.0) if stop_timeout is None else stop_timeout
     watch = _Watch(node, component, start_timeout)
     if component.unit:
         watch.begin()
         restart_unit(component.unit, timeout=timeout + start_timeout)
         forced = False
-    elif component.process is not None and process_alive(component.process):
+    elif component.process is not None:
         watch.begin()
         forced = stop_process(component.process, timeout)
         watch.leadership.release()
@@ -105,6 +112,18 @@ def clear_backoff(node: Node, start_timeout: float = 60.0) -> None:
             "%s has expired: a kubelet that is restarted now would not start again, so it is left alone" % ", ".join(expired)
         )
     restart_component(kubelet, start_timeout=start_timeout, node=node)
+
+
+def _running(component: Component) -> Process | None:
+    """The process of this component that runs at this moment; the youngest, if there are several."""
+    argv = component.process.argv if component.process else (component.name,)
+    running = own_processes(list_processes(names=[os.path.basename(argv[0])]))
+    if component.unit:
+        outside = [candidate.process for candidate in running if candidate.pod_uid is None]
+        return max(outside, key=lambda process: process.start_ticks, default=None)
+    # Not every word must agree: the manifest may have been changed while the old process ran.
+    chosen = choose(argv, running, exact=False)
+    return chosen.process if chosen else None
 
 
 class _Leadership:
@@ -174,6 +193,8 @@ class _Watch:
         self._ready_after: float | None = None
         self._led_after: float | None = None
         self._back_off_suspected = self._back_off_cleared = False
+        recent = self._old is None or datetime.now(timezone.utc) - self._old.started_at < _BACK_OFF_WINDOW
+        self._patience = BACK_OFF_SUSPECTED_SECONDS if recent else BACK_OFF_UNLIKELY_SECONDS
 
     def begin(self) -> None:
         """The component is about to be stopped: the clock starts."""
@@ -186,7 +207,7 @@ class _Watch:
             waited = time.monotonic() - self._gone
             if waited > self._start_timeout:
                 raise self._not_back()
-            if self._new is None and waited > BACK_OFF_SUSPECTED_SECONDS and not self._back_off_suspected:
+            if self._new is None and waited > self._patience and not self._back_off_suspected:
                 self._clear_back_off()
             time.sleep(_POLL_SECONDS)
         return Restart(
@@ -249,15 +270,7 @@ class _Watch:
 
     def _find_new(self) -> Process | None:
         """The component's process, if it is not the stopped one."""
-        argv = self._old.argv if self._old else (self._component.name,)
-        running = own_processes(list_processes(names=[os.path.basename(argv[0])]))
-        if self._component.unit:
-            outside = [candidate.process for candidate in running if candidate.pod_uid is None]
-            found = max(outside, key=lambda process: process.start_ticks, default=None)
-        else:
-            # Not every word must agree: the manifest may have been changed while the old process ran.
-            chosen = choose(argv, running, exact=False)
-            found = chosen.process if chosen else None
+        found = _running(self._component)
         if found is None or (self._old and (found.pid, found.start_ticks) == (self._old.pid, self._old.start_ticks)):
             return None
         return found
@@ -294,4 +307,4 @@ class _Watch:
         )
 
 
-__all__ = ("BACK_OFF_SUSPECTED_SECONDS", "STOP_TIMEOUT_SECONDS", "Restart", "clear_backoff", "restart_component")
+__all__ = ("STOP_TIMEOUT_SECONDS", "Restart", "clear_backoff", "restart_component")

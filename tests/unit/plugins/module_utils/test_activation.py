@@ -89,6 +89,15 @@ def test_a_leader_is_restarted_and_its_lease_released(make: t.Callable[..., Cont
     assert 0 < result.leaderless_seconds < 20
 
 
+def test_a_process_that_replaced_the_discovered_one_is_stopped(make: t.Callable[..., ControllerManager]) -> None:
+    kcm = make()
+    discovered = kcm.node.components[KCM]
+    first = kcm.restart()
+    second = restart_component(discovered, start_timeout=30.0, node=kcm.node.node())
+    assert second.pid_before == first.pid_after
+    assert second.pid_after not in (first.pid_before, first.pid_after)
+
+
 def test_the_lease_of_another_node_is_not_touched(make: t.Callable[..., ControllerManager]) -> None:
     kcm = make()
     kcm.hold("node-2_uuid")
