@@ -35,8 +35,7 @@ def said(fakes: Path) -> list[str]:
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", SAY % str(fakes)],
         env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )
