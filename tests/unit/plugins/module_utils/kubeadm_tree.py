@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
 import typing as t
 from datetime import datetime, timezone
 from pathlib import Path
@@ -146,10 +147,12 @@ class KubeadmTree:
         write(path, json.dumps(document).encode(), 0o600)
         return path
 
-    def run(self, pid: int, argv: t.Sequence[str], cgroup: str | None = None, nesting: int = 2, start_ticks: int = 100) -> None:
-        """A process in `/proc`; by default one in a static pod."""
+    def run(self, pid: int, argv: t.Sequence[str], cgroup: str | None = None, nesting: int = 2, start_ticks: int | None = None) -> None:
+        """A process in `/proc`; by default one in a static pod, that started after all files were written."""
+        if start_ticks is None:
+            start_ticks = int((time.clock_gettime(time.CLOCK_BOOTTIME) + 5) * os.sysconf("SC_CLK_TCK"))
         folder = self.proc / str(pid)
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (folder / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in argv))
         (folder / "stat").write_text("%d (a name) with ) S %s %d 0 0\n" % (pid, " ".join(["0"] * 18), start_ticks))
         (folder / "cgroup").write_text(cgroup if cgroup is not None else "0::/kubepods/burstable/pod%s/0123\n" % STATIC_UID)

@@ -54,7 +54,7 @@ def test_the_innermost_pod_of_a_cgroup(cgroup: str, uid: str | None) -> None:
 
 
 def test_a_static_pods_process_is_found_by_its_command(tree: KubeadmTree) -> None:
-    tree.run(99999001, ["/usr/local/bin/kube-scheduler", *SCHEDULER[1:]])
+    tree.run(99999001, ["/usr/local/bin/kube-scheduler", *SCHEDULER[1:]], start_ticks=100)
     found = find_process(SCHEDULER, str(tree.proc))
     assert found is not None
     assert (found.pid, found.start_ticks) == (99999001, 100)

@@ -1,0 +1,497 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A node's records: none has a finding on a fresh cluster, and each kind of trouble has one on its own record."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import typing as t
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from ansible_collections.certops.kubernetes.plugins.module_utils import _readers
+from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import Thresholds, inspect_node, node_to_dict, record_to_dict
+from ansible_collections.certops.kubernetes.plugins.module_utils._material import read_material
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import Component, Endpoint, Node, Process, Record
+from ansible_collections.certops.kubernetes.plugins.module_utils._readers import restart_evidence
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import fake_api, pki
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.kubeadm_tree import (
+    INSIDE,
+    LEAVES,
+    KubeadmTree,
+    embedded,
+    kubeconfig_of,
+    write,
+)
+
+DAY = 86400
+NOW = datetime.now(timezone.utc)
+LIMITS = Thresholds(30 * DAY, 7 * DAY)
+
+
+@pytest.fixture(name="tree")
+def _tree(tmp_path: Path) -> KubeadmTree:
+    tree = KubeadmTree(tmp_path)
+    tree.run_kubelet()  # it says where its certificates are
+    return tree
+
+
+def inspect(tree: KubeadmTree, now: datetime = NOW) -> dict[str, Record]:
+    """The records by name, without asking any address."""
+    node = tree.discover()
+    components = {name: dataclasses.replace(component, endpoints=()) for name, component in node.components.items()}
+    return by_name(inspect_node(dataclasses.replace(node, components=components), "inventory-name", None, now, LIMITS))
+
+
+def by_name(records: list[Record]) -> dict[str, Record]:
+    """The records by name, each of which is there once."""
+    found = {record.name: record for record in records}
+    assert len(found) == len(records)
+    return found
+
+
+def codes(record: Record) -> list[tuple[str, str]]:
+    """A record's findings in short."""
+    return [(finding.code, finding.severity) for finding in record.findings]
+
+
+def trouble(records: t.Mapping[str, Record]) -> dict[str, list[str]]:
+    """Codes by name, for the records that have any."""
+    return {name: [finding.code for finding in record.findings] for name, record in records.items() if record.findings}
+
+
+def test_a_fresh_node_has_no_finding(tree: KubeadmTree) -> None:
+    tree.run_everything()
+    records = inspect(tree)
+    assert trouble(records) == {}
+    assert {record.status for record in records.values()} == {"ok"}
+    renewable = {name for name, record in records.items() if record.renewable}
+    assert renewable == {*LEAVES, "admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf"}
+    assert all((record.not_renewable_because is None) == record.renewable for record in records.values())
+    assert not any(record.externally_managed for record in records.values())
+
+
+def test_a_record_says_what_the_certificate_says(tree: KubeadmTree) -> None:
+    ca = tree.cas["etcd/ca"]
+    pair = pki.make_leaf(ca, "cp-1", usages=("server", "client"), sans=("DNS:cp-1", "IP:192.0.2.7"), key="RSA-2048", serial=0x0ABC)
+    tree.write_pair("etcd/server", pair)
+    record = inspect(tree)["etcd/server"]
+    assert (record.host, record.node, record.cluster, record.source) == ("inventory-name", "cp-1", "blue", "file")
+    assert (record.subject, record.issuer, record.sans) == ("CN=cp-1", "CN=etcd-ca", ("DNS:cp-1", "IP:192.0.2.7"))
+    assert (record.serial, record.key_algorithm, record.key_bits) == ("abc", "RSA", 2048)
+    assert (record.days_left, record.lifetime_days, record.ca) == (364, 365, "etcd/ca")
+    assert record.path == str(tree.cert("etcd/server"))
+
+
+def test_every_key_is_there_and_json(tree: KubeadmTree) -> None:
+    tree.cert("apiserver").unlink()
+    keys = {entry.name for entry in dataclasses.fields(Record)}
+    for record in inspect(tree).values():
+        as_dict = record_to_dict(record)
+        assert set(as_dict) == keys
+        assert json.loads(json.dumps(as_dict)) == as_dict
+
+
+def test_the_service_account_key_has_an_identity_and_no_dates(tree: KubeadmTree) -> None:
+    record = inspect(tree)["sa"]
+    assert (record.usage, record.key_algorithm, record.key_bits, record.status) == ("signing-key", "EC", 256, "ok")
+    assert record.fingerprint_sha256 is not None
+    assert (record.not_after, record.seconds_left, record.subject) == (None, None, None)
+
+
+def test_the_signing_key_may_be_the_second_of_several(tree: KubeadmTree) -> None:
+    public = tree.pki_dir / "sa.pub"
+    before = inspect(tree)["sa"].fingerprint_sha256
+    write(public, pki.public_key_to_pem(pki.new_key()) + public.read_bytes(), 0o600)
+    record = inspect(tree)["sa"]
+    assert (record.fingerprint_sha256, codes(record)) == (before, [])
+
+
+def test_a_foreign_signing_key(tree: KubeadmTree) -> None:
+    write(tree.pki_dir / "sa.key", pki.key_to_pem(pki.new_key()), 0o600)
+    assert trouble(inspect(tree)) == {"sa": ["key_mismatch"]}
+
+
+@pytest.mark.parametrize(
+    ("days", "expected", "status"),
+    [(20, ("expiring", "warning"), "warning"), (3, ("expiring", "critical"), "critical"), (-2, ("expired", "critical"), "expired")],
+)
+def test_dates(tree: KubeadmTree, days: int, expected: tuple[str, str], status: str) -> None:
+    start = NOW - timedelta(days=100)
+    ca = pki.make_ca("etcd-ca", not_before=start)
+    for name in ("etcd/server", "etcd/peer", "etcd/healthcheck-client", "apiserver-etcd-client"):
+        tree.write_pair(name, pki.make_leaf(ca, name, not_before=start, not_after=NOW + timedelta(days=days, hours=1)))
+    tree.write_pair("etcd/ca", ca)
+    record = inspect(tree)["etcd/peer"]
+    assert (codes(record), record.status, record.days_left) == ([expected], status, days)
+    assert record.renewable
+
+
+def test_not_yet_valid(tree: KubeadmTree) -> None:
+    pair = pki.make_leaf(tree.cas["ca"], "x", not_before=NOW + timedelta(days=1), not_after=NOW + timedelta(days=99))
+    tree.write_pair("apiserver", pair)
+    record = inspect(tree)["apiserver"]
+    assert (codes(record), record.status) == ([("not_yet_valid", "critical")], "not_yet_valid")
+
+
+def test_it_outlives_its_ca(tree: KubeadmTree) -> None:
+    tree.write_pair("apiserver", pki.make_leaf(tree.cas["ca"], "x", not_after=NOW + timedelta(days=4000)))
+    assert codes(inspect(tree)["apiserver"]) == [("outlives_ca", "warning")]
+
+
+def test_another_ca_of_the_same_name_signed_it(tree: KubeadmTree) -> None:
+    tree.write_pair("apiserver", pki.make_leaf(pki.make_ca("kubernetes"), "x"))
+    record = inspect(tree)["apiserver"]
+    assert codes(record) == [("chain_invalid", "critical")]
+    assert (record.renewable, record.externally_managed) == (False, True)
+
+
+def test_a_chain_through_an_intermediate(tree: KubeadmTree) -> None:
+    root = tree.cas["ca"]
+    intermediate_key = pki.new_key()
+    template = pki.make_ca("between", key=intermediate_key)
+    extensions = [(extension.value, extension.critical) for extension in template.cert.extensions]
+    intermediate = pki.make_leaf(root, "between", key=intermediate_key, extensions=extensions)
+    leaf = pki.make_leaf(intermediate, "x")
+    write(tree.cert("apiserver"), leaf.cert_pem + intermediate.cert_pem, 0o644)
+    write(tree.key("apiserver"), leaf.key_pem, 0o600)
+    record = inspect(tree)["apiserver"]
+    assert codes(record) == []
+    assert (record.renewable, record.externally_managed) == (False, True)
+
+
+def test_a_ca_file_may_be_a_bundle_in_any_order(tree: KubeadmTree) -> None:
+    other = pki.make_ca("kubernetes")
+    write(tree.cert("ca"), other.cert_pem + tree.cas["ca"].cert_pem, 0o644)
+    records = inspect(tree)
+    assert trouble(records) == {}
+    assert records["apiserver"].renewable
+
+
+def test_a_key_of_another_pair(tree: KubeadmTree) -> None:
+    write(tree.key("apiserver"), tree.key("apiserver-kubelet-client").read_bytes(), 0o600)
+    assert trouble(inspect(tree)) == {"apiserver": ["key_mismatch"]}
+
+
+def test_the_key_of_a_ca_that_is_not_its_own(tree: KubeadmTree) -> None:
+    write(tree.key("ca"), tree.key("etcd/ca").read_bytes(), 0o600)
+    records = inspect(tree)
+    assert trouble(records) == {"ca": ["key_mismatch"]}
+    assert not records["apiserver"].renewable
+    assert "does not belong to the CA certificate" in (records["apiserver"].not_renewable_because or "")
+
+
+def test_an_external_ca_is_no_trouble(tree: KubeadmTree) -> None:
+    tree.key("ca").unlink()
+    records = inspect(tree)
+    assert trouble(records) == {}
+    external = {name for name, record in records.items() if record.externally_managed}
+    kubeconfigs = {"admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf"}
+    assert external == {"ca", "apiserver", "apiserver-kubelet-client", *kubeconfigs}
+    assert not any(records[name].renewable for name in external)
+
+
+def test_a_worker_has_no_external_ca(tree: KubeadmTree) -> None:
+    for path in (tree.kubernetes_dir / "manifests").iterdir():
+        path.unlink()
+    tree.key("ca").unlink()
+    tree.run_kubelet()
+    records = inspect(tree)
+    assert trouble(records) == {}
+    assert not records["ca"].externally_managed
+
+
+def test_an_ended_ca_renews_nothing(tree: KubeadmTree) -> None:
+    record = inspect(tree, NOW + timedelta(days=4000))["apiserver"]
+    assert "ended at" in (record.not_renewable_because or "")
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o644, True), (0o604, True), (0o640, False), (0o600, False)])
+def test_keys_that_others_can_read(tree: KubeadmTree, mode: int, expected: bool) -> None:
+    paths = [tree.key("apiserver"), tree.key("ca"), tree.pki_dir / "sa.key", tree.kubernetes_dir / "admin.conf"]
+    paths.append(tree.kubelet_dir / "pki" / "kubelet-client-current.pem")
+    for path in paths:
+        os.chmod(path, mode)
+    tree.run_everything()
+    found = trouble(inspect(tree))
+    assert found == (
+        {name: ["key_readable_by_others"] for name in ("apiserver", "ca", "sa", "admin.conf", "kubelet-client")} if expected else {}
+    )
+
+
+@pytest.mark.parametrize("name", ["apiserver", "etcd/peer", "ca", "front-proxy-ca"])
+def test_a_missing_certificate(tree: KubeadmTree, name: str) -> None:
+    tree.cert(name).unlink()
+    record = inspect(tree)[name]
+    assert (codes(record), record.status, record.renewable) == ([("missing", "critical")], "missing", False)
+
+
+def test_a_missing_key(tree: KubeadmTree) -> None:
+    tree.key("apiserver").unlink()
+    record = inspect(tree)["apiserver"]
+    assert (codes(record), record.status) == ([("missing", "critical")], "critical")
+    assert record.not_after is not None
+
+
+GARBAGE: dict[str, bytes] = {
+    "empty": b"",
+    "space": b"\n \n",
+    "noise": bytes(range(256)) * 64,
+    "ten megabytes of noise": os.urandom(1 << 20) * 10,
+    "invalid UTF-8": b"\xff\xfe\x00-----BEGIN",
+    "no base64": b"-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n",
+    "no certificate": b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    "brackets": b"[" * 500_000,
+}
+CREDENTIALS = ("apiserver", "etcd/server", "ca", "admin.conf", "controller-manager.conf", "kubelet-client", "sa")
+
+
+def path_of(tree: KubeadmTree, name: str) -> Path:
+    """The file that holds a credential's certificate (or public key)."""
+    if name == "kubelet-client":
+        return tree.kubelet_dir / "pki" / "kubelet-client-current.pem"
+    if name == "sa":
+        return tree.pki_dir / "sa.pub"
+    return tree.kubernetes_dir / name if name.endswith(".conf") else tree.cert(name)
+
+
+@pytest.mark.parametrize("name", CREDENTIALS)
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE.keys())
+def test_garbage_is_a_finding_of_its_record(tree: KubeadmTree, name: str, garbage: bytes) -> None:
+    path_of(tree, name).write_bytes(garbage)
+    tree.run_everything()
+    records = inspect(tree)
+    assert trouble(records) == {name: ["unreadable"]}
+    assert records[name].status == "unreadable"
+    assert len(records[name].findings[0].message) < 600
+
+
+@pytest.mark.parametrize("name", CREDENTIALS)
+def test_truncated_files(tree: KubeadmTree, name: str) -> None:
+    path = path_of(tree, name)
+    data = path.read_bytes()
+    credential = tree.discover().credentials[name]
+    for length in range(1, len(data) - 2, 41):
+        path.write_bytes(data[:length])
+        material = read_material(credential)
+        # A file with both may be cut behind its certificate: then it is the key that cannot be read.
+        assert "unreadable" in (material.problem_code, material.key_state), length
+
+
+def test_der_is_said_to_be_der(tree: KubeadmTree) -> None:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    tree.cert("apiserver").write_bytes(tree.cas["ca"].cert.public_bytes(Encoding.DER))
+    record = inspect(tree)["apiserver"]
+    assert codes(record) == [("unreadable", "critical")]
+    assert "DER" in record.findings[0].message
+
+
+@pytest.mark.parametrize("name", CREDENTIALS)
+def test_a_directory_in_its_place(tree: KubeadmTree, name: str) -> None:
+    path = path_of(tree, name)
+    path.unlink()
+    path.mkdir()
+    tree.run_everything()
+    assert trouble(inspect(tree)) == {name: ["unreadable"]}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_no_permission(tree: KubeadmTree) -> None:
+    tree.cert("apiserver").chmod(0)
+    assert trouble(inspect(tree)) == {"apiserver": ["unreadable"]}
+
+
+def test_no_permission_as_anybody(tree: KubeadmTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, refused = os.open, str(tree.cert("apiserver"))
+
+    def refusing(path: t.Any, *args: t.Any, **kwargs: t.Any) -> int:
+        if path == refused:
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", refusing)
+    assert trouble(inspect(tree)) == {"apiserver": ["unreadable"]}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE.keys())
+def test_a_garbage_key(tree: KubeadmTree, garbage: bytes) -> None:
+    write(tree.key("apiserver"), garbage, 0o600)
+    record = inspect(tree)["apiserver"]
+    assert (codes(record), record.status) == ([("unreadable", "critical")], "critical")
+
+
+def test_a_kubeconfig_with_ten_users(tree: KubeadmTree) -> None:
+    pairs = {"user%d" % number: pki.make_leaf(tree.cas["ca"], "user%d" % number) for number in range(10)}
+    users = {name: embedded(pair) for name, pair in pairs.items()}
+    write(tree.kubernetes_dir / "admin.conf", kubeconfig_of(users, "user7"), 0o600)
+    record = inspect(tree)["admin.conf"]
+    assert (record.subject, codes(record), record.status) == ("CN=user7", [("other_users", "info")], "ok")
+
+
+def test_a_kubeconfig_in_yaml_with_anchors(tree: KubeadmTree) -> None:
+    user = embedded(pki.make_leaf(tree.cas["ca"], "anchored"))
+    text = "users:\n- name: a\n  user: &it\n    client-certificate-data: %s\n    client-key-data: %s\n- {name: b, user: *it}\n" % tuple(
+        user.values()
+    )
+    text += "contexts: [{name: c, context: {cluster: x, user: b}}]\ncurrent-context: c\n"
+    write(tree.kubernetes_dir / "admin.conf", text.encode(), 0o600)
+    assert inspect(tree)["admin.conf"].subject == "CN=anchored"
+
+
+@pytest.mark.parametrize(
+    ("users", "current"),
+    [({"me": {"token": "t"}}, "me"), ({"me": {}}, "you"), ({}, ""), ({"me": {"client-certificate-data": "AAAA"}}, "me")],
+)
+def test_a_kubeconfig_without_a_certificate(tree: KubeadmTree, users: dict[str, dict[str, str]], current: str) -> None:
+    write(tree.kubernetes_dir / "admin.conf", kubeconfig_of(users, current), 0o600)
+    record = inspect(tree)["admin.conf"]
+    assert (codes(record), record.renewable) == ([("unreadable", "critical")], False)
+
+
+@pytest.mark.parametrize(
+    "document", [[], {"users": {}}, {"users": [1]}, {"users": [{"name": [], "user": 3}], "contexts": "x", "current-context": {}}]
+)
+def test_wrong_types_in_a_kubeconfig(tree: KubeadmTree, document: object) -> None:
+    for name in ("admin.conf", "controller-manager.conf", "kubelet.conf"):
+        write(tree.kubernetes_dir / name, json.dumps(document).encode(), 0o600)
+    tree.run_everything()
+    found = trouble(inspect(tree))
+    assert found["admin.conf"] == found["controller-manager.conf"] == ["unreadable"]
+
+
+# --- who has what ------------------------------------------------------------------------------------------------------
+
+
+def test_a_mount_that_shows_a_replaced_file(tree: KubeadmTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree.run_everything()
+    monkeypatch.setattr(_readers, "seen_inode", lambda pid, path, proc: (1, 2))
+    record = inspect(tree)["scheduler.conf"]
+    assert codes(record) == [("process_has_older_file", "warning")]
+    assert [(reader.in_use, reader.proof) for reader in record.readers] == [("false", "inode")]
+
+
+def evidence(path: Path, started: float, mounts: tuple[tuple[str, str], ...], proc: Path) -> tuple[str, str]:
+    """What is known of a process that started `started` seconds before (or after) the file was written."""
+    process = Process(4711, 1, ("x",), datetime.fromtimestamp(path.stat().st_mtime - started, tz=timezone.utc))
+    return restart_evidence(Component("x", {}, process=process, mounts=mounts), INSIDE + "/x.conf", str(proc))
+
+
+@pytest.mark.parametrize(
+    ("seconds_before_the_file", "single_file", "expected"),
+    [
+        (60, True, ("false", "process_age")),
+        (-60, True, ("true", "inode")),
+        (60, False, ("false", "process_age")),
+        (-60, False, ("true", "process_age")),
+        (0, False, ("unknown", "none")),
+        (0, True, ("true", "inode")),
+    ],
+)
+def test_a_process_that_reads_only_when_it_starts(
+    tmp_path: Path, seconds_before_the_file: float, single_file: bool, expected: tuple[str, str]
+) -> None:
+    path = tmp_path / "x.conf"
+    path.write_text("x")
+    mounts = ((INSIDE + "/x.conf", str(path)),) if single_file else ((INSIDE, str(tmp_path)),)
+    inside = tmp_path / "proc" / "4711" / "root" / "etc" / "kubernetes"
+    inside.mkdir(parents=True)
+    os.link(path, inside / "x.conf")
+    assert evidence(path, seconds_before_the_file, mounts, tmp_path / "proc") == expected
+
+
+def test_a_replaced_file_behind_a_single_file_mount(tmp_path: Path) -> None:
+    path = tmp_path / "x.conf"
+    path.write_text("new")
+    inside = tmp_path / "proc" / "4711" / "root" / "etc" / "kubernetes"
+    inside.mkdir(parents=True)
+    mounts = ((INSIDE + "/x.conf", str(path)),)
+    assert evidence(path, -60, mounts, tmp_path / "proc") == ("unknown", "none")
+    (inside / "x.conf").write_text("old")
+    assert evidence(path, -60, mounts, tmp_path / "proc") == ("false", "inode")
+
+
+def test_a_copy_that_keeps_its_time_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "x.conf"
+    path.write_text("x")
+    os.utime(path, (1, 1))
+    process = Process(4711, 1, ("x",), NOW - timedelta(days=1))
+    component = Component("x", {}, process=process, mounts=((INSIDE, str(tmp_path)),))
+    assert restart_evidence(component, INSIDE + "/x.conf") == ("unknown", "none")
+
+
+# --- addresses -----------------------------------------------------------------------------------------------------------
+
+
+def serve(tree: KubeadmTree, tmp_path: Path, pair: pki.Pair, credential: str | None) -> t.Iterator[dict[str, Record]]:
+    """The records of the node while a pair is served where its API server should be."""
+    with fake_api.FakeServer(tmp_path, {}, pair) as server:
+        node = tree.discover()
+        components: dict[str, Component] = {}
+        for name, component in node.components.items():
+            mine = (Endpoint(name, "127.0.0.1", server.port, credential),) if name == "kube-apiserver" else ()
+            components[name] = dataclasses.replace(component, endpoints=mine)
+        yield by_name(inspect_node(dataclasses.replace(node, components=components), "h", "c", NOW, LIMITS))
+
+
+def served_record(records: t.Mapping[str, Record]) -> Record:
+    """The only one of what is served."""
+    return next(record for name, record in records.items() if name.startswith("served:"))
+
+
+def test_an_address_that_serves_the_file(tree: KubeadmTree, tmp_path: Path) -> None:
+    pair = pki.make_leaf(tree.cas["ca"], "kube-apiserver", usages=("server",))
+    tree.write_pair("apiserver", pair)
+    for records in serve(tree, tmp_path, pair, "apiserver"):
+        served = served_record(records)
+        assert trouble(records) == {}
+        assert served.fingerprint_sha256 == records["apiserver"].fingerprint_sha256
+        assert (served.source, served.ca, served.path, served.address) == ("served", "ca", None, served.name[7:])
+        assert [(reader.in_use, reader.proof) for reader in records["apiserver"].readers] == [("true", "handshake")]
+
+
+def test_an_address_that_serves_another_one(tree: KubeadmTree, tmp_path: Path) -> None:
+    old = pki.make_leaf(tree.cas["ca"], "kube-apiserver", usages=("server",), not_after=NOW + timedelta(days=3))
+    for records in serve(tree, tmp_path, old, "apiserver"):
+        served = served_record(records)
+        assert codes(served) == [("expiring", "critical"), ("served_differs", "warning")]
+        assert [(reader.in_use, reader.proof) for reader in records["apiserver"].readers] == [("false", "handshake")]
+        assert codes(records["apiserver"]) == []
+
+
+def test_a_self_signed_one_is_normal_where_no_file_is_named(tree: KubeadmTree, tmp_path: Path) -> None:
+    own = pki.make_ca("localhost-ca@1", not_after=NOW + timedelta(days=3))
+    for records in serve(tree, tmp_path, pki.make_leaf(own, "localhost@1", not_after=NOW + timedelta(days=3)), None):
+        served = served_record(records)
+        assert (codes(served), served.status, served.ca) == ([("expiring", "info")], "ok", None)
+
+
+def test_a_dead_address(tree: KubeadmTree) -> None:
+    node = tree.discover()
+    components = {"etcd": dataclasses.replace(node.components["etcd"], endpoints=(Endpoint("etcd", "127.0.0.1", 9, "etcd/server"),))}
+    records = by_name(inspect_node(dataclasses.replace(node, components=components), "h", None, NOW, LIMITS, 0.5))
+    served = records["served:127.0.0.1:9"]
+    assert (codes(served), served.status, served.fingerprint_sha256) == ([("unreachable", "critical")], "unreachable", None)
+    assert [(reader.in_use, reader.proof) for reader in records["etcd/server"].readers] == [("unknown", "none")]
+    assert set(record_to_dict(served)) == {entry.name for entry in dataclasses.fields(Record)}
+
+
+def test_the_node_as_json(tree: KubeadmTree) -> None:
+    tree.run_everything()
+    described = node_to_dict(tree.discover(), None, NOW)
+    assert json.loads(json.dumps(described)) == described
+    assert described["components"]["etcd"]["pid"] is not None
+    assert node_to_dict(Node(None, None, "/x"), "mine", NOW)["cluster"] == "mine"
+
+
+def test_no_private_key_in_any_record(tree: KubeadmTree) -> None:
+    tree.run_everything()
+    text = json.dumps([record_to_dict(record) for record in inspect(tree).values()])
+    for path in (*tree.pki_dir.rglob("*.key"), tree.kubelet_dir / "pki" / "kubelet.key"):
+        for line in path.read_text().splitlines()[1:-1]:
+            assert line not in text
