@@ -134,6 +134,7 @@ class _Leadership:
         self._name = component.flag("leader-elect-resource-name") or component.name
         self._namespace = component.flag("leader-elect-resource-namespace") or "kube-system"
         self.lost: Lease | None = None  # the Lease that the stopped process held
+        self.nobody_led = False
         self.released = False
         self.problem = ""
         if component.name not in OWN_KUBECONFIG or component.flag("leader-elect") == "false":
@@ -141,6 +142,7 @@ class _Leadership:
         try:
             self._client = leader_client(node, component.name, datetime.now(timezone.utc), timeout=2.0)
             before = self._read()
+            self.nobody_led = not before.fresh(datetime.now(timezone.utc))
             if component.process is not None and before.held_by(component.process, os.uname().nodename):
                 self.lost = before
         except CertopsError as exc:
@@ -289,7 +291,9 @@ class _Watch:
     def _leaderless(self) -> float | None:
         if not self.leadership.seen:
             return None
-        return round(t.cast("float", self._led_after), 3) if self.leadership.lost else 0.0
+        if self.leadership.lost is None and not self.leadership.nobody_led:
+            return 0.0
+        return round(t.cast("float", self._led_after), 3)
 
     def _not_back(self) -> CertopsError:
         name = self._component.name

@@ -106,6 +106,16 @@ def test_the_lease_of_another_node_is_not_touched(make: t.Callable[..., Controll
     assert kcm.written() == []
 
 
+def test_a_component_that_nobody_led_before(make: t.Callable[..., ControllerManager]) -> None:
+    kcm = make()
+    kcm.hold("node-1_dead", age=3600)
+    kcm.kubelet.on_start = lambda: kcm.hold(HOST + "_new")
+    result = kcm.restart()
+    assert kcm.written() == []
+    assert result.leaderless_seconds is not None
+    assert result.leaderless_seconds > 0
+
+
 def test_the_lease_of_an_earlier_process_of_this_node_is_not_touched(make: t.Callable[..., ControllerManager]) -> None:
     kcm = make()
     kcm.hold(HOST + "_earlier", age=4000)
