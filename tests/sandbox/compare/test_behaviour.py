@@ -50,7 +50,8 @@ def test_apiserver_has_a_loopback_certificate_of_its_own(target: Target) -> None
     ("who", "path", "status"),
     [
         ("none", "/readyz", 200),
-        ("none", "/readyz/etcd", 200),
+        ("none", "/readyz/etcd", 403),
+        ("admin.conf", "/readyz/etcd", 200),
         ("none", "/livez", 200),
         ("none", "/api/v1/namespaces/default", 403),
         ("foreign", "/readyz", 401),

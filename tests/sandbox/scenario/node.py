@@ -1,0 +1,167 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The sandbox node under test, reached without the collection: mostly through its files, which lie in a directory of this machine."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+import time
+import typing as t
+from pathlib import Path
+
+DIRECTORY = Path(os.environ["CERTOPS_SANDBOX"])
+STATE = Path(os.environ["CERTOPS_STATE"])
+REPORTS = Path(os.environ["CERTOPS_REPORTS"])
+INVENTORY = os.environ["CERTOPS_INVENTORY"]
+TESTS = Path(__file__).resolve().parents[1]
+ADDRESS = "10.0.0.1"
+COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
+PAIRS = {
+    "apiserver": "ca",
+    "apiserver-kubelet-client": "ca",
+    "front-proxy-client": "front-proxy-ca",
+    "apiserver-etcd-client": "etcd/ca",
+    "etcd/server": "etcd/ca",
+    "etcd/peer": "etcd/ca",
+    "etcd/healthcheck-client": "etcd/ca",
+}
+KUBECONFIGS = ("admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf")
+# What changes by itself: logs, etcd's data, temporary files; and Ansible's own folder on a node.
+ALIVE = ("var/log", "var/lib/etcd", "var/tmp", "tmp", "root")
+KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?-----END [A-Z ]*PRIVATE KEY-----\n?", re.DOTALL)
+
+
+def run(*argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a command here; the output of a failed one is in the exception."""
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(argv[:8])} …: exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+    return done
+
+
+def sandbox(command: str, *argv: str, directory: Path = DIRECTORY) -> str:
+    """Standard output of `sandbox COMMAND --dir …`."""
+    return run(sys.executable, str(TESTS / "sandbox"), command, "--dir", str(directory), *argv).stdout
+
+
+def on_node(*argv: str, directory: Path = DIRECTORY) -> str:
+    """Standard output of a command on the node."""
+    return sandbox("exec", "--", *argv, directory=directory)
+
+
+def path(name: str) -> Path:
+    """Where a file of the node lies on this machine: path("/etc/kubernetes/admin.conf")."""
+    return DIRECTORY / "root" / name.lstrip("/")
+
+
+def snapshot_of(name: str) -> list[t.Any]:
+    """Inode, modification time, mode, owner, group, content's SHA-256 and link target of one path."""
+    entry = path(name)
+    info = entry.lstat()
+    content = hashlib.sha256(entry.read_bytes()).hexdigest() if stat.S_ISREG(info.st_mode) else None
+    link = str(entry.readlink()) if entry.is_symlink() else None
+    return [info.st_ino, info.st_mtime_ns, info.st_mode, info.st_uid, info.st_gid, content, link]
+
+
+def snapshot() -> dict[str, list[t.Any]]:
+    """The same for every file and directory of the node that does not change by itself."""
+    root = DIRECTORY / "root"
+    seen = {}
+    for folder, folders, files in os.walk(root):
+        here = Path(folder)
+        folders[:] = [name for name in folders if str((here / name).relative_to(root)) not in ALIVE]
+        for entry in [here, *(here / name for name in files)]:
+            name = "/" if entry == root else "/" + str(entry.relative_to(root))
+            seen[name] = snapshot_of(name)
+    return seen
+
+
+def processes() -> dict[str, int]:
+    """Process IDs on the node by component, found by the first word of their arguments, the decoy's left out."""
+    found = {}
+    for line in on_node("ps", "-e", "-o", "pid=,args=").splitlines():
+        pid, argv = line.split(maxsplit=1)
+        name = argv.split()[0].rpartition("/")[2]
+        if name in COMPONENTS and int(pid) != recall("decoy.json", 0):
+            found[name] = int(pid)
+    return found
+
+
+def remember(name: str, value: t.Any) -> None:
+    """Keep a value for a later step."""
+    STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (STATE / name).write_text(json.dumps(value))
+
+
+def recall(name: str, default: t.Any = None) -> t.Any:
+    """The value that was kept, or the default."""
+    kept = STATE / name
+    return json.loads(kept.read_text()) if kept.exists() else default
+
+
+def playbook(name: str, *argv: str, check: bool = True, inventory: str = INVENTORY) -> subprocess.CompletedProcess[str]:
+    """Run a playbook (the collection's by its name, or a file) on the node, as a user does."""
+    return run(*playbook_command(name, *argv, inventory=inventory), check=check)
+
+
+def playbook_command(name: str, *argv: str, inventory: str = INVENTORY) -> list[str]:
+    """The command line of `playbook`."""
+    ansible_playbook = str(Path(sys.executable).with_name("ansible-playbook"))
+    return [ansible_playbook, "-i", inventory, name if name.endswith(".yml") else f"certops.kubernetes.{name}", *argv]
+
+
+def extra(**variables: t.Any) -> list[str]:
+    """Extra variables as arguments."""
+    return ["-e", json.dumps(variables)]
+
+
+def newest_report(name: str) -> dict[str, t.Any]:
+    """The newest JSON report of a playbook."""
+    files = sorted(REPORTS.rglob(f"{name}-*.json"), key=lambda file: file.stat().st_mtime)
+    assert files, f"no report of {name} in {REPORTS}"
+    return t.cast("dict[str, t.Any]", json.loads(files[-1].read_text()))
+
+
+def newest_journal() -> dict[str, t.Any]:
+    """The journal of the node's newest run."""
+    journals = sorted(path("/var/lib/certops/runs").glob("*/journal.json"), key=lambda file: file.stat().st_mtime)
+    return t.cast("dict[str, t.Any]", json.loads(journals[-1].read_text()))
+
+
+def keys() -> set[str]:
+    """Every private key of the node, old and new, as PEM."""
+    found: set[str] = set()
+    for tree in ("/etc/kubernetes", "/var/lib/kubelet/pki", "/var/lib/certops"):
+        for file in filter(Path.is_file, path(tree).rglob("*")):
+            content = file.read_text()
+            embedded = [base64.b64decode(data).decode() for data in re.findall(r"client-key-data: (\S+)", content)]
+            found.update(KEY.findall("\n".join([content, *embedded])))
+    return found
+
+
+def ask(who: str, url: str, directory: Path = DIRECTORY) -> int:
+    """Status of a verified GET with curl as the user of a kubeconfig of the node; 0 if there was no answer."""
+    script = """
+        f=/etc/kubernetes/$0; umask 077
+        field() { sed -n "s/^ *$1: //p" $f | base64 -d; }
+        field client-certificate-data >/run/ask.crt; field client-key-data >/run/ask.key; field certificate-authority-data >/run/ask.ca
+        curl -s -o /dev/null -w '%{http_code}' --max-time 5 --cacert /run/ask.ca --cert /run/ask.crt --key /run/ask.key "$1"; true
+    """
+    return int(on_node("sh", "-c", script, who, url, directory=directory))
+
+
+def wait_for(condition: t.Callable[[], t.Any], seconds: float) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.1)
