@@ -204,6 +204,6 @@ cluster_status() {
 	if k "$1" get --raw /readyz --request-timeout 3s >/dev/null 2>&1; then
 		echo "  ready: export KUBECONFIG=$(kubeconfig_path "$1")"
 	else
-		echo '  its API server does not say that it is ready (or the kubeconfig has expired)'
+		echo '  not ready, or no valid kubeconfig of it is in this cache'
 	fi
 }

@@ -52,7 +52,7 @@ func parseOptions() options {
 		return nil
 	})
 	flag.DurationVar(&o.every, "every", 50*time.Millisecond, "pace of the requests to each URL")
-	flag.DurationVar(&o.timeout, "timeout", 2*time.Second, "of one request")
+	flag.DurationVar(&o.timeout, "timeout", 5*time.Second, "of one request; a slower one counts as failed")
 	flag.DurationVar(&o.duration, "for", 0, "how long; 0: until SIGINT or SIGTERM, which always end it")
 	flag.StringVar(&o.kubeconfig, "kubeconfig", "", "`FILE` with server, CA and credentials of its current context, read once, at the start")
 	flag.StringVar(&o.serverName, "servername", "kubernetes", "name to verify in the serving certificate")

@@ -10,6 +10,10 @@ import (
 	"time"
 )
 
+// serialMemory is how long a serving certificate has to be away for its return to be a change. Behind a load
+// balancer several alternate, which is none.
+const serialMemory = 5 * time.Second
+
 // figures are the measurements of one URL, or of all together. Times are milliseconds after the probe's start.
 type figures struct {
 	Requests      int            `json:"requests"`
@@ -71,7 +75,8 @@ func measure(begin time.Time, results []result) figures {
 	slices.SortFunc(results, func(a, b result) int { return a.start.Compare(b.start) })
 	f := newFigures()
 	f.Requests = len(results)
-	lastOK, serial := begin, ""
+	lastOK := begin
+	seen := map[string]time.Time{}
 	var latencies []time.Duration
 	for _, r := range results {
 		at := r.start.Sub(begin).Milliseconds()
@@ -87,10 +92,10 @@ func measure(begin time.Time, results []result) figures {
 		}
 		f.LongestGapMS = max(f.LongestGapMS, r.start.Sub(lastOK).Milliseconds())
 		lastOK = r.start
-		if r.serial != serial {
-			serial = r.serial
-			f.SerialChanges = append(f.SerialChanges, fmt.Sprintf("%d %s", at, serial))
+		if last, known := seen[r.serial]; !known || r.start.Sub(last) > serialMemory {
+			f.SerialChanges = append(f.SerialChanges, fmt.Sprintf("%d %s", at, r.serial))
 		}
+		seen[r.serial] = r.start
 	}
 	if n := len(results); n > 0 {
 		f.LongestGapMS = max(f.LongestGapMS, results[n-1].start.Sub(lastOK).Milliseconds())
