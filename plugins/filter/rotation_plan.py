@@ -24,7 +24,7 @@ options:
     type: dict
     required: true
   nodes:
-    description: What M(certops.kubernetes.certificate_info) says of each node, for the validity that the cluster asks for.
+    description: What M(certops.kubernetes.certificate_info) says of each node, such as the validity that the cluster asks for.
     type: dict
     default: {}
 """
@@ -40,7 +40,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: One entry for each record, with its V(action) (V(renew), V(activate), V(report) or V(none)) and V(reason).
+  description: One entry for each record, and for each run that did not end, with V(action), V(code) and V(reason).
   type: list
   elements: dict
 """

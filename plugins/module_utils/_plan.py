@@ -23,7 +23,8 @@ except ImportError:
 
 DAY = 86400
 DEFAULT_VALIDITY_DAYS = 365  # kubeadm's own (kubeadm.k8s.io/v1beta4, certificateValidityPeriod)
-ACTIONS = ("renew", "activate")  # what changes something on a node; `report` and `none` do not
+ACTIONS = ("renew", "activate")  # what is done to a certificate; `report` and `none` change nothing
+REPAIR = "repair"  # what is done to a node where a run did not end
 
 Record = t.Mapping[str, t.Any]
 Entry = t.Dict[str, t.Any]
@@ -37,7 +38,8 @@ def rotation_plan(
     """One entry for each record: what will be done about it (`renew`, `activate`, `report`, `none`), and why.
 
     `policy` has renew_before_days, select, force, restart, validity_days as `_policy.policy` makes them. `nodes` maps a host to
-    what `certificate_info` says of its node; of it, certificate_validity_seconds is used. `ends_after` and `days_left` are days.
+    what `certificate_info` says of its node: certificate_validity_seconds, and unfinished_run, for which there is an entry `repair`.
+    `ends_after` and `days_left` are days.
     Raises CertopsError when `select` is not an expression that yields records.
     """
     selected = _selected(records, policy.get("select"))
@@ -51,7 +53,7 @@ def rotation_plan(
             ca_left=ca_seconds.get((record["host"], record["ca"])),
         )
         entries.append(_entry(record, policy, limits, selected is None or _identity(record) in selected))
-    return entries
+    return entries + [_repair(host, node) for host, node in (nodes or {}).items() if node.get("unfinished_run")]
 
 
 def rotation_items(plan: t.Sequence[Entry], host: str) -> list[dict[str, t.Any]]:
@@ -79,7 +81,7 @@ def rotation_obstacles(records: t.Sequence[Record], control_plane: t.Sequence[st
     if len(authorities) > 1 and len(names) <= 1:
         short = {"CA %s…" % fingerprint[:16]: hosts for fingerprint, hosts in authorities.items()}
         obstacles.append(
-            "The nodes have %d different cluster CAs, %s. If these are different clusters, %s If it is one, its CA files have drifted apart."
+            "The nodes have %d different cluster CAs, %s. If these are different clusters, %s If not, its CA files have drifted apart."
             % (len(authorities), _listed(short), advice)
         )
     return obstacles
@@ -96,6 +98,16 @@ def _hosts_by(records: t.Sequence[Record], key: t.Callable[[Record], t.Any]) -> 
 
 def _listed(groups: t.Mapping[str, t.Sequence[str]]) -> str:
     return ", ".join("%s (%s)" % (name, ", ".join(hosts)) for name, hosts in sorted(groups.items()))
+
+
+def is_due(entry: t.Mapping[str, t.Any]) -> bool:
+    """Whether a plan's entry makes its node one that is to be changed."""
+    return entry["action"] in ACTIONS or entry["action"] == REPAIR
+
+
+def due_hosts(plan: t.Sequence[Entry]) -> list[str]:
+    """The hosts where a plan changes something, in the plan's order."""
+    return list(dict.fromkeys(entry["host"] for entry in plan if is_due(entry)))
 
 
 class _Limits(t.NamedTuple):
@@ -126,6 +138,13 @@ def _entry(record: Record, policy: t.Mapping[str, t.Any], limits: _Limits, selec
         "restarts": _restarts(record, policy["restart"], action),
         "fingerprint_sha256": record["fingerprint_sha256"],
     }
+
+
+def _repair(host: str, node: t.Mapping[str, t.Any]) -> Entry:
+    entry: Entry = dict.fromkeys(("node", "component", "not_after", "days_left", "ends_after", "fingerprint_sha256"))
+    reason = "it did not end; what it left is finished or undone first"
+    entry.update(host=host, name="run %s" % node["unfinished_run"], action=REPAIR, code="unfinished_run", reason=reason, restarts=[])
+    return entry
 
 
 def _decision(record: Record, policy: t.Mapping[str, t.Any], limits: _Limits, selected: bool) -> tuple[str, str, str]:
@@ -275,4 +294,4 @@ def _kind(found: t.Any) -> str:
     return "nothing" if found is None else repr(found)
 
 
-__all__ = ("ACTIONS", "duration", "rotation_items", "rotation_obstacles", "rotation_plan", "stale_readers")
+__all__ = ("ACTIONS", "due_hosts", "duration", "is_due", "rotation_items", "rotation_obstacles", "rotation_plan", "stale_readers")

@@ -86,7 +86,7 @@ def _as_int(value: t.Any) -> int | None:
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
-        return int(value) if value == int(value) else None
+        return int(value) if value.is_integer() else None
     try:
         return int(str(value).strip())
     except ValueError:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import SCHEMA_VERSION
-from ansible_collections.certops.kubernetes.plugins.module_utils._plan import ACTIONS
+from ansible_collections.certops.kubernetes.plugins.module_utils._plan import is_due
 from ansible_collections.certops.kubernetes.plugins.module_utils._summary import certificate_records, inspection_summary
 
 Result = t.Mapping[str, t.Any]
@@ -77,7 +77,7 @@ def _node_state(
     before, rotation, after = steps
     if "certificates" not in inspection and rotation is None:
         return {"state": "unreachable" if inspection.get("unreachable") else "failed", "message": _message(inspection)}
-    if not any(entry["action"] in ACTIONS for entry in plan):
+    if not any(is_due(entry) for entry in plan):
         return {"state": "nothing_due", "message": None}
     if before is not None and before.get("verdict") not in ("healthy", "expired_only"):
         return {"state": "refused", "message": _message(before)}
@@ -130,7 +130,7 @@ def plan_lines(plan: t.Sequence[Result]) -> list[str]:
         if entry["action"] != "none" or entry["code"] == "not_selected":
             lines.append(_plan_line(entry))
     quiet = len(plan) - len(lines)
-    if not any(entry["action"] in ACTIONS for entry in plan):
+    if not any(is_due(entry) for entry in plan):
         lines.insert(0, "Nothing is due.")
     if quiet:
         lines.append("%d other%s need%s nothing." % (quiet, "" if quiet == 1 else "s", "s" if quiet == 1 else ""))
@@ -143,7 +143,7 @@ def plan_lines(plan: t.Sequence[Result]) -> list[str]:
 
 
 def _order(entry: Result) -> int:
-    return ("renew", "activate", "report", "none").index(entry["action"])
+    return ("repair", "renew", "activate", "report", "none").index(entry["action"])
 
 
 def _plan_line(entry: Result) -> str:
@@ -171,7 +171,7 @@ def _certificate_line(certificate: Result) -> str:
         line += ": valid until %s" % after["not_after"]
         if before.get("not_after") and before["not_after"] != after["not_after"]:
             line += ", before until %s" % before["not_after"]
-    if certificate.get("proof"):
+    if certificate.get("in_use") in ("true", "false"):
         line += "; in use: %s (%s)" % (certificate.get("in_use"), _one_line(certificate["proof"]))
     return line.strip()
 

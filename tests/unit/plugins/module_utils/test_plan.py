@@ -1,0 +1,296 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is due, and why: records and a policy in, plan out."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.certops.kubernetes.plugins.module_utils import _plan
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._plan import (
+    due_hosts,
+    duration,
+    rotation_items,
+    rotation_obstacles,
+    rotation_plan,
+)
+from ansible_collections.certops.kubernetes.plugins.module_utils._policy import OPTIONS, policy
+from ansible_collections.certops.kubernetes.tests.unit.stand_in import DAY, authority, reader, record
+
+STALE = reader("kube-scheduler", "restart", "false")
+
+
+def rotate_policy(**values: t.Any) -> dict[str, t.Any]:
+    """The role's policy with some variables set."""
+    names = [name for name in OPTIONS if name.startswith("certs_rotate_")]
+    return policy({name: values.get(name[len("certs_rotate_") :], "") for name in names})
+
+
+def entry(
+    one: dict[str, t.Any], ca: dict[str, t.Any] | None = None, node: dict[str, t.Any] | None = None, **values: t.Any
+) -> dict[str, t.Any]:
+    """The plan's entry for one record beside its CA."""
+    plan = rotation_plan([one, ca or authority()], rotate_policy(**values), {one["host"]: node or {}})
+    return plan[0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "action", "code"),
+    [
+        (31 * DAY, "none", "not_due"),
+        (30 * DAY, "none", "not_due"),
+        (30 * DAY - 1, "renew", "due"),
+        (1, "renew", "due"),
+        (0, "renew", "due"),
+        (-5 * DAY, "renew", "due"),
+        (None, "none", "not_due"),
+    ],
+)
+def test_what_has_fewer_days_left_is_renewed(seconds: int | None, action: str, code: str) -> None:
+    """The threshold is exclusive, as `fewer than` says."""
+    made = entry(record("apiserver", seconds_left=seconds))
+    assert (made["action"], made["code"]) == (action, code)
+    assert made["reason"]
+
+
+def test_reasons_name_what_is_left_and_what_is_wanted() -> None:
+    """A person reads them."""
+    assert entry(record("apiserver", 10))["reason"] == "10 days left, less than 30 days"
+    assert entry(record("apiserver", -2))["reason"] == "expired 2 days ago"
+    assert entry(record("apiserver", 200))["reason"] == "200 days left"
+
+
+def test_the_threshold_is_a_variable() -> None:
+    """Certificates of a hundred days are due when a hundred and one are wanted."""
+    assert entry(record("apiserver", 100), renew_before_days="101")["action"] == "renew"
+    assert entry(record("apiserver", 100), renew_before_days=0)["action"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("values", "ca_days", "node", "action", "code"),
+    [
+        ({}, 3000, {}, "renew", "due"),
+        ({"validity_days": 20}, 3000, {}, "report", "validity_below_threshold"),
+        ({"validity_days": 30}, 3000, {}, "report", "validity_below_threshold"),
+        ({"validity_days": 31}, 3000, {}, "renew", "due"),
+        ({}, 3000, {"certificate_validity_seconds": 240}, "report", "validity_below_threshold"),
+        ({}, 3000, {"certificate_validity_seconds": 100 * DAY}, "renew", "due"),
+        ({"validity_days": 90}, 3000, {"certificate_validity_seconds": 240}, "renew", "due"),
+        ({}, 25, {}, "report", "ca_ends_first"),
+        ({}, 30, {}, "report", "ca_ends_first"),
+        ({}, 31, {}, "renew", "due"),
+        ({}, -1, {}, "report", "ca_ends_first"),
+        ({"force": "true", "validity_days": 20}, 3000, {}, "renew", "forced"),
+        ({"force": "true"}, 25, {}, "renew", "forced"),
+        ({"force": "true"}, -1, {}, "report", "ca_ends_first"),
+    ],
+)
+def test_what_would_be_due_again_at_once_is_reported(
+    values: dict[str, t.Any], ca_days: int, node: dict[str, t.Any], action: str, code: str
+) -> None:
+    """Neither a validity below the threshold nor a CA that ends first gives an endless renewal; force goes on, but never beyond the CA."""
+    made = entry(record("apiserver", 10), authority(ca_days), node, **values)
+    assert (made["action"], made["code"]) == (action, code)
+    assert "renew the CA" in made["reason"] or code != "ca_ends_first" or "must be renewed first" in made["reason"]
+
+
+def test_a_new_certificate_never_outlives_its_ca() -> None:
+    """`ends_after` is the smaller of validity and what the CA has left."""
+    assert entry(record("apiserver", 10), authority(100))["ends_after"] == 100
+    assert entry(record("apiserver", 10), authority(1000))["ends_after"] == 365
+    assert entry(record("apiserver", 100))["ends_after"] is None
+
+
+def test_the_ca_of_the_same_host_counts() -> None:
+    """Another node's CA says nothing about this one's."""
+    records = [record("apiserver", 10, host="a"), authority(10, host="b"), authority(1000, host="a")]
+    assert rotation_plan(records, rotate_policy())[0]["action"] == "renew"
+
+
+@pytest.mark.parametrize(
+    ("one", "action"),
+    [
+        (record("kubelet-client", 10, renewable=False, not_renewable_because="the kubelet renews it itself"), "report"),
+        (record("kubelet-client", 100, renewable=False, not_renewable_because="the kubelet renews it itself"), "none"),
+        (record("ca", 10, renewable=False, not_renewable_because="a CA"), "report"),
+        (record("apiserver", None, renewable=False, status="unreadable", not_renewable_because="not a certificate"), "report"),
+        (record("apiserver", None, renewable=False, status="missing", not_renewable_because="there is no such file"), "report"),
+        (record("served:10.0.0.1:6443", 10, renewable=False, source="served", not_renewable_because="follows from a file"), "none"),
+        (record("sa", None, renewable=False, not_renewable_because="a signing key has no end"), "none"),
+        (record("kubelet-client", 10, renewable=False, not_renewable_because="the kubelet's", readers=[STALE]), "report"),
+    ],
+)
+@pytest.mark.parametrize("force", ["", "true"])
+def test_what_cannot_be_renewed_is_never_touched(one: dict[str, t.Any], action: str, force: str) -> None:
+    """Not by force either; it is reported when it is due or broken, with the reason."""
+    made = entry(one, force=force)
+    assert made["action"] == action
+    assert one["not_renewable_because"] in made["reason"]
+    assert made["restarts"] == []
+
+
+def test_a_reader_with_an_older_file_makes_an_activation_due() -> None:
+    """As after `restart: never`, or a run that was killed."""
+    made = entry(record("scheduler.conf", 300, readers=[STALE]))
+    assert (made["action"], made["code"], made["restarts"]) == ("activate", "activation_pending", ["kube-scheduler"])
+    assert made["reason"] == "renewed on disk, but kube-scheduler still has the old one"
+
+
+@pytest.mark.parametrize("in_use", ["true", "unknown"])
+def test_unknown_is_no_reason_for_a_restart(in_use: str) -> None:
+    """Only contrary evidence is."""
+    assert entry(record("scheduler.conf", 300, readers=[reader("kube-scheduler", "restart", in_use)]))["action"] == "none"
+
+
+def test_who_renews_for_itself_is_not_activated() -> None:
+    """The kubelet looks after its own certificate."""
+    assert entry(record("kubelet.conf", 300, readers=[reader("kubelet", "self", "false")]))["action"] == "none"
+
+
+def test_a_due_certificate_is_renewed_rather_than_activated() -> None:
+    """One restart serves both."""
+    assert entry(record("scheduler.conf", 10, readers=[STALE]))["action"] == "renew"
+
+
+def test_restart_never_only_reports_what_is_pending() -> None:
+    """So that a second run with it changes nothing."""
+    made = entry(record("scheduler.conf", 300, readers=[STALE]), restart="never")
+    assert (made["action"], made["code"], made["restarts"]) == ("report", "activation_pending", [])
+
+
+@pytest.mark.parametrize(
+    ("restart", "restarts"), [("auto", ["kube-scheduler"]), ("always", ["etcd", "kube-apiserver", "kube-scheduler"]), ("never", [])]
+)
+def test_restarts_follow_the_policy(restart: str, restarts: list[str]) -> None:
+    """auto: what does not reload; always: every reader, but not who renews for itself; never: none."""
+    readers = [reader("kube-apiserver"), reader("etcd", in_use="unknown"), reader("kube-scheduler", "restart"), reader("kubelet", "self")]
+    assert entry(record("mixed", 10, readers=readers), restart=restart)["restarts"] == restarts
+
+
+def test_select_narrows_what_is_due() -> None:
+    """What is due but left out is said to be so; what is selected but not due stays."""
+    records = [
+        record("etcd/server", 10, component="etcd"),
+        record("apiserver", 10),
+        record("etcd/peer", 100, component="etcd"),
+        authority(),
+    ]
+    plan = rotation_plan(records, rotate_policy(select="[?component=='etcd']"))
+    assert [(made["action"], made["code"]) for made in plan[:3]] == [("renew", "due"), ("none", "not_selected"), ("none", "not_due")]
+    assert "certs_rotate_select leaves it out" in plan[1]["reason"]
+
+
+def test_select_narrows_force_and_activation_too() -> None:
+    """Force renews what is selected, nothing else."""
+    records = [record("etcd/server", 300, component="etcd"), record("scheduler.conf", 300, readers=[STALE]), authority()]
+    plan = rotation_plan(records, rotate_policy(select="[?component=='etcd']", force="yes"))
+    assert [(made["action"], made["code"]) for made in plan[:2]] == [("renew", "forced"), ("none", "not_selected")]
+
+
+@pytest.mark.parametrize(
+    "select", ["[0]", "[?name=='apiserver'].{host: host, name: name}", "sort_by(@, &name)[:1]", "[?contains(name, 'api')]"]
+)
+def test_select_may_be_any_expression_that_yields_records(select: str) -> None:
+    """One record, some of their keys, functions."""
+    plan = rotation_plan([record("apiserver", 10), record("scheduler.conf", 10)], rotate_policy(select=select))
+    assert [made["action"] for made in plan] == ["renew", "none"]
+
+
+@pytest.mark.parametrize(
+    ("select", "said"),
+    [("[?component==", "must be a JMESPath expression"), ("[].name", "a list with 'apiserver' in it"), ("nothing", "it yields nothing")],
+)
+def test_a_bad_select_is_explained(select: str, said: str) -> None:
+    """The message names the variable, the value and an example."""
+    with pytest.raises(CertopsError) as caught:
+        rotation_plan([record("apiserver", 10)], rotate_policy(select=select))
+    assert str(caught.value).startswith("certs_rotate_select is ")
+    assert said in str(caught.value)
+    assert "[?component=='etcd']" in str(caught.value)
+
+
+def test_select_without_jmespath_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only who uses it needs the library."""
+    monkeypatch.setattr(_plan, "jmespath", None)
+    assert rotation_plan([record("apiserver", 10)], rotate_policy())[0]["action"] == "renew"
+    with pytest.raises(CertopsError, match="needs the Python library jmespath on the controller"):
+        rotation_plan([record("apiserver", 10)], rotate_policy(select="[]"))
+
+
+def test_a_run_that_did_not_end_makes_its_node_due() -> None:
+    """Even where no certificate is due any more."""
+    plan = rotation_plan(
+        [record("apiserver", 300, host="a")], rotate_policy(), {"a": {"unfinished_run": "r1"}, "b": {"unfinished_run": None}}
+    )
+    assert [(made["name"], made["action"]) for made in plan] == [("apiserver", "none"), ("run r1", "repair")]
+    assert due_hosts(plan) == ["a"]
+    assert rotation_items(plan, "a") == []
+
+
+def test_items_are_what_the_module_takes() -> None:
+    """Only what is done on that host; the fingerprint guards against a change since the plan."""
+    records = [
+        record("apiserver", 10, host="a"),
+        record("scheduler.conf", 300, host="a", readers=[STALE]),
+        record("apiserver", 10, host="b"),
+    ]
+    plan = rotation_plan(records, rotate_policy())
+    assert rotation_items(plan, "a") == [
+        {"name": "apiserver", "action": "renew", "fingerprint_sha256": "a" * 64},
+        {"name": "scheduler.conf", "action": "activate", "fingerprint_sha256": "a" * 64},
+    ]
+    assert due_hosts(plan) == ["a", "b"]
+
+
+def test_one_cluster_that_can_be_asked_has_no_obstacle() -> None:
+    """A worker that cannot be reached does not stand in the way either."""
+    records = [authority(host="a"), authority(host="b"), lost("c")]
+    assert rotation_obstacles(records, ["a", "b"]) == []
+
+
+def test_a_control_plane_node_that_cannot_be_inspected_is_an_obstacle() -> None:
+    """The sentence says which, and why."""
+    assert rotation_obstacles([authority(host="a"), lost("b")], ["a", "b"]) == [
+        "b could not be reached: no route Nothing is rotated while a control-plane node cannot be inspected."
+    ]
+
+
+def test_two_clusters_by_name_are_an_obstacle() -> None:
+    """Their names and nodes are said."""
+    (said,) = rotation_obstacles(
+        [authority(host="a", cluster="blue"), authority(host="b", cluster="green", fingerprint_sha256="d" * 64)], []
+    )
+    assert said == "The nodes belong to 2 clusters, blue (a), green (b); rotate one cluster at a time: narrow the run with --limit."
+
+
+def test_two_clusters_of_one_name_are_told_by_their_cas() -> None:
+    """kubeadm calls every cluster `kubernetes`."""
+    (said,) = rotation_obstacles([authority(host="a"), authority(host="b", fingerprint_sha256="d" * 64)], [])
+    assert "2 different cluster CAs" in said
+
+
+def lost(host: str) -> dict[str, t.Any]:
+    """The record of a node that was not reached."""
+    finding = {"code": "unreachable", "severity": "critical", "message": "%s could not be reached: no route" % host, "remedy": "check"}
+    return record("node", None, host=host, cluster=None, status="unreachable", fingerprint_sha256=None, renewable=False, findings=[finding])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 seconds"),
+        (90, "90 seconds"),
+        (121, "2 minutes"),
+        (7300, "2 hours"),
+        (DAY, "1 day"),
+        (DAY * 1.5, "36 hours"),
+        (DAY * 400, "400 days"),
+    ],
+)
+def test_durations_are_words(seconds: int, text: str) -> None:
+    """As coarse as a person would say them."""
+    assert duration(int(seconds)) == text

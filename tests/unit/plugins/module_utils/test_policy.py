@@ -1,0 +1,88 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Variables as users and AWX deliver them."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._policy import OPTIONS, policy
+
+
+def one(name: str, value: t.Any) -> t.Any:
+    """What a value of one variable becomes."""
+    return next(iter(policy({name: value}).values()))
+
+
+@pytest.mark.parametrize("empty", ["", "  ", None])
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_an_empty_value_is_the_default(name: str, empty: str | None) -> None:
+    """Survey questions without an answer arrive as empty strings."""
+    assert one(name, empty) == OPTIONS[name].default
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value"),
+    [
+        ("certs_rotate_force", "false", False),
+        ("certs_rotate_force", "No", False),
+        ("certs_rotate_force", "0", False),
+        ("certs_rotate_force", "TRUE", True),
+        ("certs_rotate_force", 1, True),
+        ("certs_rotate_force", True, True),
+        ("certs_rotate_renew_before_days", "30", 30),
+        ("certs_rotate_renew_before_days", " 7 ", 7),
+        ("certs_rotate_renew_before_days", 7.0, 7),
+        ("certs_rotate_renew_before_days", 0, 0),
+        ("certs_rotate_stop_timeout_seconds", "AUTO", "auto"),
+        ("certs_rotate_stop_timeout_seconds", "5", 5),
+        ("certs_rotate_validity_days", "90", 90),
+        ("certs_rotate_restart", "Always", "always"),
+        ("certs_inspect_fail_on", "critical", "critical"),
+        ("certs_cluster", " blue ", "blue"),
+    ],
+)
+def test_a_value_is_understood(name: str, given: t.Any, value: t.Any) -> None:
+    """Strings and what they stand for."""
+    converted = one(name, given)
+    assert converted == value
+    assert type(converted) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "allowed"),
+    [
+        ("certs_rotate_force", "perhaps", "true or false"),
+        ("certs_rotate_force", 2, "true or false"),
+        ("certs_rotate_renew_before_days", "thirty", "a whole number, 0 or more"),
+        ("certs_rotate_renew_before_days", "-1", "a whole number, 0 or more"),
+        ("certs_rotate_renew_before_days", True, "a whole number, 0 or more"),
+        ("certs_rotate_renew_before_days", 1.5, "a whole number, 0 or more"),
+        ("certs_rotate_validity_days", "0", "a whole number, 1 or more"),
+        ("certs_rotate_stop_timeout_seconds", "soon", "auto or a whole number, 0 or more"),
+        ("certs_rotate_restart", "sometimes", "one of auto, always, never"),
+        ("certs_inspect_fail_on", "error", "one of never, warning, critical, expired"),
+        ("certs_cluster", 5, "a text"),
+        ("certs_rotate_select", ["x"], "a text"),
+    ],
+)
+def test_a_bad_value_is_named(name: str, given: t.Any, allowed: str) -> None:
+    """The message has variable, value and what is allowed."""
+    with pytest.raises(CertopsError) as caught:
+        policy({name: given})
+    assert str(caught.value).startswith("%s is %r, but must be %s" % (name, given, allowed))
+
+
+def test_names_lose_the_role() -> None:
+    """The longest role's name counts."""
+    assert set(policy({"certs_cluster": "", "certs_report_dir": "", "certs_inspect_warn_days": 1})) == {"cluster", "dir", "warn_days"}
+
+
+def test_an_unknown_variable_is_refused() -> None:
+    """A role that passes one has a mistake."""
+    with pytest.raises(CertopsError, match="no variable certs_rotate_forse"):
+        policy({"certs_rotate_forse": True})

@@ -1,0 +1,173 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The report of a run, and plans and results in words."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+import pytest
+from ansible_collections.certops.kubernetes.plugins.module_utils._plan import rotation_plan
+from ansible_collections.certops.kubernetes.plugins.module_utils._policy import policy
+from ansible_collections.certops.kubernetes.plugins.module_utils._report import plan_lines, rotation_lines, run_report
+from ansible_collections.certops.kubernetes.tests.unit.stand_in import authority, reader, record
+
+RUN = {"id": "r1", "playbook": "rotate", "started_at": "x", "written_at": "y", "check_mode": False}
+INSPECTED = {"certificates": [record("apiserver", 10)], "problems": []}
+DUE = [{"host": "a", "action": "renew"}]
+HEALTHY = {"verdict": "healthy", "msg": "fine", "checks": []}
+SICK = {"verdict": "unhealthy", "msg": "etcd has no leader", "checks": []}
+DONE = {"changed": True, "run_id": "r1", "certificates": [], "components": [], "rolled_back": False, "secret": "x"}
+PUT_BACK = {"failed": True, "rolled_back": True, "msg": "kube-scheduler did not come back; rolled back"}
+
+
+def report(check_mode: bool = False, **steps: t.Any) -> dict[str, t.Any]:
+    """A report about node `a`, where something is due."""
+    by_host = {name: {"a": result} for name, result in steps.items()}
+    return run_report({**RUN, "check_mode": check_mode}, {"a": INSPECTED}, plan=DUE, **by_host)
+
+
+@pytest.mark.parametrize(
+    ("steps", "state", "run_state"),
+    [
+        ({}, "planned", "planned"),
+        ({"rotations": {}, "gates_before": {}}, "planned", "planned"),
+        ({"gates_before": SICK}, "refused", "failed"),
+        ({"gates_before": HEALTHY, "rotations": PUT_BACK}, "rolled_back", "failed"),
+        ({"gates_before": HEALTHY, "rotations": {"failed": True, "msg": "no"}}, "failed", "failed"),
+        ({"gates_before": HEALTHY, "rotations": {"unreachable": True, "msg": "no"}}, "failed", "failed"),
+        ({"gates_before": HEALTHY, "rotations": DONE}, "rotated", "running"),
+        ({"gates_before": HEALTHY, "rotations": DONE, "gates_after": SICK}, "failed", "failed"),
+        ({"gates_before": {"verdict": "expired_only"}, "rotations": DONE, "gates_after": HEALTHY}, "done", "done"),
+        ({"check_mode": True, "gates_before": HEALTHY, "rotations": DONE, "gates_after": {"skipped": True}}, "planned", "planned"),
+    ],
+)
+def test_how_far_a_node_came(steps: dict[str, t.Any], state: str, run_state: str) -> None:
+    """The state follows from what there is a result of."""
+    made = report(**steps)
+    assert (made["run"]["nodes"]["a"]["state"], made["run"]["state"]) == (state, run_state)
+
+
+def test_a_failed_node_keeps_its_cause_and_the_others_wait() -> None:
+    """The report of a failed run says what is still to be done."""
+    made = run_report(
+        RUN, {"a": INSPECTED, "b": INSPECTED}, plan=[*DUE, {"host": "b", "action": "renew"}], rotations={"a": PUT_BACK, "b": {}}
+    )
+    assert made["run"]["nodes"] == {
+        "a": {"state": "rolled_back", "message": PUT_BACK["msg"]},
+        "b": {"state": "planned", "message": None},
+    }
+    assert made["results"] == {"a": {"rolled_back": True, "failed": True, "message": PUT_BACK["msg"]}}
+
+
+def test_between_two_nodes_a_run_is_running() -> None:
+    """One is done, one waits."""
+    healthy = {"a": HEALTHY}
+    plan = [*DUE, {"host": "b", "action": "renew"}]
+    made = run_report(RUN, {"a": INSPECTED, "b": INSPECTED}, plan, rotations={"a": DONE}, gates_before=healthy, gates_after=healthy)
+    assert made["run"]["state"] == "running"
+
+
+def test_only_known_keys_of_results_get_in() -> None:
+    """So that nothing slips into a report by accident."""
+    made = report(gates_before=HEALTHY, rotations=DONE, gates_after=HEALTHY)
+    assert set(made["results"]["a"]) == {"changed", "run_id", "certificates", "components", "rolled_back"}
+    assert made["gates"] == {"a": {"before": {"verdict": "healthy", "checks": []}, "after": {"verdict": "healthy", "checks": []}}}
+    json.dumps(made)
+
+
+def test_results_are_empty_when_nothing_was_changed() -> None:
+    """In check mode, and on nodes where nothing was due."""
+    assert report(check_mode=True, rotations=DONE)["results"] == {}
+    assert report(rotations={"changed": False})["results"] == {}
+
+
+def test_nodes_that_were_not_reached_are_in_it() -> None:
+    """With what was said, and what stands against the run."""
+    made = run_report(RUN, {"a": {"unreachable": True, "msg": "gone"}, "b": {}}, obstacles=["No."])
+    assert made["run"]["nodes"]["a"] == {"state": "unreachable", "message": "gone"}
+    assert made["run"]["nodes"]["b"]["state"] == "failed"
+    assert (made["run"]["state"], made["run"]["obstacles"]) == ("refused", ["No."])
+    assert made["summary"]["unreachable"] == 1
+
+
+def test_problems_name_their_host() -> None:
+    """A finding about a node belongs to it."""
+    problem = {"code": "x", "severity": "warning", "message": "m", "remedy": "r"}
+    made = run_report(RUN, {"a": {"certificates": [], "problems": [problem]}})
+    assert made["problems"] == [{**problem, "host": "a"}]
+
+
+def plan_of(*records: dict[str, t.Any], **values: t.Any) -> list[dict[str, t.Any]]:
+    """A plan with the role's defaults."""
+    names = ("renew_before_days", "select", "force", "restart", "validity_days")
+    return rotation_plan(list(records), policy({"certs_rotate_" + name: values.get(name, "") for name in names}))
+
+
+def test_a_plan_in_words() -> None:
+    """What is done first, what is only reported next, then how many need nothing."""
+    lines = plan_lines(
+        plan_of(
+            record("kubelet-client", 10, renewable=False, not_renewable_because="the kubelet renews it itself"),
+            record("scheduler.conf", 10, readers=[reader("kube-scheduler", "restart")]),
+            authority(),
+        )
+    )
+    assert lines == [
+        "unknown: renew scheduler.conf: 10 days left, less than 30 days; the new one has 365 days; restarts kube-scheduler",
+        "unknown: report kubelet-client: 10 days left, less than 30 days; not renewed: the kubelet renews it itself",
+        "1 other needs nothing.",
+    ]
+
+
+def test_a_plan_with_nothing_to_do_says_so() -> None:
+    """Reported items are still listed."""
+    assert plan_lines(plan_of(record("apiserver"), authority())) == ["Nothing is due.", "2 others need nothing."]
+    assert plan_lines(plan_of(record("apiserver", 10), select="[?name=='x']"))[1].startswith("unknown: leave apiserver: 10 days left")
+
+
+def test_the_plan_says_that_streams_are_cut() -> None:
+    """Renewing the API server's client certificate for kubelets ends open streams."""
+    assert "port-forward streams are cut" in plan_lines(plan_of(record("apiserver-kubelet-client", 10)))[-1]
+
+
+def test_what_was_done_in_words() -> None:
+    """Old and new end, proof, and how long each component was away."""
+    lines = rotation_lines(
+        {
+            "certificates": [
+                {
+                    "name": "a",
+                    "action": "renew",
+                    "before": {"not_after": "1"},
+                    "after": {"not_after": "2"},
+                    "in_use": "true",
+                    "proof": "inode",
+                },
+                {
+                    "name": "b",
+                    "action": "activate",
+                    "before": {"not_after": "2"},
+                    "after": {"not_after": "2"},
+                    "in_use": "unknown",
+                    "proof": "none",
+                },
+            ],
+            "components": [
+                {"name": "etcd", "action": "none", "away_seconds": None, "because": ""},
+                {"name": "kube-scheduler", "action": "restarted", "away_seconds": 1.94, "because": "it reads a"},
+            ],
+            "recovered": [{"run_id": "r0", "action": "undone"}],
+        }
+    )
+    assert lines == [
+        "renew a: valid until 2, before until 1; in use: true (inode)",
+        "activate b: valid until 2",
+        "etcd: not restarted",
+        "kube-scheduler: restarted, away for 1.9 seconds; it reads a",
+        "finished what an earlier run left: run_id r0, action undone",
+    ]
+    assert rotation_lines({"changed": False}) == ["Nothing was done."]
