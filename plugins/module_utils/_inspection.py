@@ -278,13 +278,21 @@ def _served_record(inspection: _Inspection, endpoint: Endpoint, seen: bytes | Ce
     }
     if isinstance(seen, CertopsError):
         return _record(inspection, {**values, "findings": (unreachable(about, str(seen)),)}, status="unreachable")
+    on_disk = inspection.materials[credential.name] if credential else Material()
     try:
-        certificate = parse_certificates(ssl.DER_cert_to_PEM_cert(seen).encode(), endpoint.address)[0]
-        facts = describe(certificate, endpoint.address)
+        certificate, facts = _served_certificate(endpoint, seen, on_disk)
     except CertopsError as error:
         return _record(inspection, {**values, "findings": (unreadable(about, str(error)),)}, status="unreadable")
     findings = tuple(_served_findings(inspection, credential, certificate, facts, about))
     return _dated_record(inspection, {**values, "findings": findings}, facts)
+
+
+def _served_certificate(endpoint: Endpoint, seen: bytes, on_disk: Material) -> tuple[Certificate, CertificateFacts]:
+    """What was seen, described; nearly always it is what lies on disk, and that is described already. Raises CertopsError."""
+    if on_disk.leaf is not None and on_disk.facts is not None and on_disk.facts.fingerprint_sha256 == hashlib.sha256(seen).hexdigest():
+        return on_disk.leaf, on_disk.facts
+    certificate = parse_certificates(ssl.DER_cert_to_PEM_cert(seen).encode(), endpoint.address)[0]
+    return certificate, describe(certificate, endpoint.address)
 
 
 def _served_findings(

@@ -317,6 +317,11 @@ node:
       type: int
       returned: always
       sample: 31536000
+    unfinished_run:
+      description: Id of a rotation that was stopped half-way on this node; the next one ends it first.
+      type: str
+      returned: always
+      sample: null
     components:
       description: The components that were found, by name.
       type: dict
@@ -350,6 +355,8 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._inspection imp
     node_to_dict,
     record_to_dict,
 )
+from ansible_collections.certops.kubernetes.plugins.module_utils._journal import StateFolder
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Finding
 from ansible_collections.certops.kubernetes.plugins.module_utils._validity_period import ValidityPeriod
 
 _DAY = 86400
@@ -383,11 +390,21 @@ def inspect(params: dict[str, t.Any], now: datetime) -> dict[str, t.Any]:
     records = inspect_node(node, node.name or os.uname().nodename, params["cluster"], now, thresholds, params["probe_timeout_seconds"])
     described = node_to_dict(node, params["cluster"], now)
     described["certificate_validity_seconds"] = period.seconds()
+    described["unfinished_run"], problems = unfinished_run(StateFolder())
     return {
         "certificates": [record_to_dict(record) for record in records],
         "node": described,
-        "problems": [finding_to_dict(problem) for problem in node.problems],
+        "problems": [finding_to_dict(problem) for problem in (*node.problems, *problems)],
     }
+
+
+def unfinished_run(state: StateFolder) -> tuple[str | None, list[Finding]]:
+    """The id of the oldest run that was stopped half-way on this node, and what is wrong with the journals."""
+    try:
+        unfinished = state.unfinished()
+    except CertopsError as error:
+        return None, [Finding("unreadable", "critical", str(error), "Look at that journal before anything is rotated on this node.")]
+    return (unfinished[0].run_id if unfinished else None), []
 
 
 if __name__ == "__main__":

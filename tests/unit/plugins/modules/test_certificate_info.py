@@ -16,6 +16,8 @@ import pytest
 pytest.importorskip("ansible.module_utils.basic", reason="ansible-core is not there for this Python")
 
 import yaml
+from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import node_to_dict
+from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, StateFolder
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import Record
 from ansible_collections.certops.kubernetes.plugins.modules import certificate_info
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.kubeadm_tree import KubeadmTree
@@ -77,5 +79,20 @@ def test_the_documentation_names_every_key(tmp_path: Path) -> None:
     tree = KubeadmTree(tmp_path)
     documented = yaml.safe_load(certificate_info.RETURN)
     assert set(documented["certificates"]["contains"]) == set(Record.__dataclass_fields__)
-    described = certificate_info.node_to_dict(tree.discover(), None, datetime.now(timezone.utc))
-    assert set(documented["node"]["contains"]) == {*described, "certificate_validity_seconds"}
+    described = node_to_dict(tree.discover(), None, datetime.now(timezone.utc))
+    assert set(documented["node"]["contains"]) == {*described, "certificate_validity_seconds", "unfinished_run"}
+
+
+@pytest.mark.parametrize(("state", "found"), [("applied", "run-1"), ("committed", None)])
+def test_a_run_that_was_stopped_half_way(tmp_path: Path, state: str, found: str | None) -> None:
+    folder = StateFolder(str(tmp_path))
+    folder.save(Journal(run_id="run-1", host="h", started_at="2026-11-24T01:50:00Z", state=state, restart="auto"))
+    assert certificate_info.unfinished_run(folder) == (found, [])
+
+
+def test_a_damaged_journal_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "run-1").mkdir(parents=True)
+    (tmp_path / "runs" / "run-1" / "journal.json").write_text("{")
+    name, problems = certificate_info.unfinished_run(StateFolder(str(tmp_path)))
+    assert name is None
+    assert [problem.code for problem in problems] == ["unreadable"]
