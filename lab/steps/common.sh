@@ -6,7 +6,8 @@
 # shellcheck shell=bash
 
 LAB_CACHE=${LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/certops-lab}
-BIN=$LAB_CACHE/bin # links to the newest build of each program
+# shellcheck disable=SC2034  # the other parts use it: links to the newest build of each program
+BIN=$LAB_CACHE/bin
 
 say() { printf 'lab: %s\n' "$*"; }
 
