@@ -8,6 +8,9 @@ import json
 import typing as t
 
 import pytest
+
+pytest.importorskip("ansible.module_utils.basic", reason="ansible-core is not there for this Python")
+
 from ansible_collections.certops.kubernetes.plugins.module_utils._health import Check, Health
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Node
 from ansible_collections.certops.kubernetes.plugins.modules import cluster_health_info

@@ -7,6 +7,9 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+
+pytest.importorskip("ansible.module_utils.basic", reason="ansible-core is not there for this Python")
+
 from ansible_collections.certops.kubernetes.plugins.module_utils._activation import Restart
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Component, Node, Process
 from ansible_collections.certops.kubernetes.plugins.modules import component_restart
