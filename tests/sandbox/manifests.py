@@ -141,7 +141,11 @@ def _pki() -> Mount:
 
 def _system_certificates() -> list[Mount]:
     # kubeadm mounts those of the usual places that exist on the node
-    places = {"ca-certs": "/etc/ssl/certs", "etc-ca-certificates": "/etc/ca-certificates", "usr-share-ca-certificates": "/usr/share/ca-certificates"}
+    places = {
+        "ca-certs": "/etc/ssl/certs",
+        "etc-ca-certificates": "/etc/ca-certificates",
+        "usr-share-ca-certificates": "/usr/share/ca-certificates",
+    }
     return [(name, path, path, "DirectoryOrCreate", True) for name, path in places.items() if os.path.isdir(path)]
 
 
@@ -155,7 +159,9 @@ def _pod(
         "imagePullPolicy": "IfNotPresent",
         "name": name,
         "resources": {"requests": {"cpu": "100m"}},
-        "volumeMounts": [{"mountPath": path, "name": volume, **({"readOnly": True} if ro else {})} for volume, path, _host, _type, ro in mounts],
+        "volumeMounts": [
+            {"mountPath": path, "name": volume, **({"readOnly": True} if ro else {})} for volume, path, _host, _type, ro in mounts
+        ],
     }
     for kind, (probe, path) in probes.items():
         delay = {} if kind == "readinessProbe" else {"initialDelaySeconds": 10}

@@ -46,7 +46,7 @@ class Target:
         """The result of a function of on_node.py, called on the node."""
         script = (HERE / "on_node.py").read_text()
         command = [*self.prefix, self.python, "-", function, *arguments]
-        done = subprocess.run(command, input=script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

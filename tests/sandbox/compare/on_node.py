@@ -122,14 +122,14 @@ def _sign_again(certificate: x509.Certificate, ca: str) -> bytes:
     with open("%s/pki/%s.crt" % (KUBERNETES, ca), "rb") as stream:
         issuer = x509.load_pem_x509_certificate(stream.read())
     with open("%s/pki/%s.key" % (KUBERNETES, ca), "rb") as stream:
-        key = serialization.load_pem_private_key(stream.read(), None)
+        key: t.Any = serialization.load_pem_private_key(stream.read(), None)
     begin = datetime.datetime.fromtimestamp(_seconds(certificate), datetime.timezone.utc)
     end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)
     builder = x509.CertificateBuilder().subject_name(certificate.subject).issuer_name(issuer.subject).public_key(certificate.public_key())
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(begin).not_valid_after(end)
     for extension in certificate.extensions:
         builder = builder.add_extension(extension.value, extension.critical)
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    return t.cast("bytes", builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
 
 def replace(path: str, content: bytes) -> None:

@@ -6,6 +6,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+import typing as t
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.connection import ConnectionBase
+
 DOCUMENTATION = r"""
 name: certops_sandbox
 short_description: Run tasks on a sandbox node of the tests
@@ -19,15 +28,6 @@ options:
     vars:
       - name: ansible_sandbox_dir
 """
-
-import importlib.util
-import subprocess
-import typing as t
-from importlib.machinery import SourceFileLoader
-from pathlib import Path
-
-from ansible.errors import AnsibleConnectionFailure
-from ansible.plugins.connection import ConnectionBase
 
 _SCRIPT = Path(__file__).resolve().parent.parent / "sandbox"
 

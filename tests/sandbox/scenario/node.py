@@ -137,7 +137,7 @@ def newest_journal() -> dict[str, t.Any]:
     return t.cast("dict[str, t.Any]", json.loads(journals[-1].read_text()))
 
 
-def keys() -> set[str]:
+def private_keys() -> set[str]:
     """Every private key of the node, old and new, as PEM."""
     found: set[str] = set()
     for tree in ("/etc/kubernetes", "/var/lib/kubelet/pki", "/var/lib/certops"):

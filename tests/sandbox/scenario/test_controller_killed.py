@@ -18,7 +18,9 @@ def test_a_killed_controller_leaves_a_node_that_ends_well() -> None:
     node.on_node("systemctl", "restart", "kubelet")
     runs = set(node.path("/var/lib/certops/runs").iterdir())
     command = node.playbook_command("rotate", *node.extra(certs_rotate_force=True))
-    controller = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    controller = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
 
     def begun() -> bool:
         new = set(node.path("/var/lib/certops/runs").iterdir()) - runs

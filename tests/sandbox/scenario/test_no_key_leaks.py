@@ -15,9 +15,9 @@ import pytest
 @pytest.fixture(scope="module")
 def said() -> dict[str, str]:
     """Everything that a forced rotation with `-vvv --diff` says, and all that it leaves but key files and backups."""
-    before = node.keys()
+    before = node.private_keys()
     done = node.playbook("rotate", "-vvv", "--diff", *node.extra(certs_rotate_force=True))
-    assert len(node.keys() - before) == len(node.PAIRS) + len(node.KUBECONFIGS), "the forced rotation made new keys"
+    assert len(node.private_keys() - before) == len(node.PAIRS) + len(node.KUBECONFIGS), "the forced rotation made new keys"
     journals = "\n".join(file.read_text() for file in node.path("/var/lib/certops").rglob("*.json"))
     reports = "\n".join(file.read_text() for file in node.REPORTS.rglob("*") if file.is_file())
     processes = node.on_node("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
@@ -37,13 +37,13 @@ def test_no_fragment_of_a_key(said: dict[str, str], where: str) -> None:
     """Each line of each key, old and new, also in base64."""
     everything = said[where].replace("\\n", "\n")
     assert len(everything) > 20
-    leaked = [key.splitlines()[0] for key in node.keys() if any(fragment in everything for fragment in fragments(key))]
+    leaked = [key.splitlines()[0] for key in node.private_keys() if any(fragment in everything for fragment in fragments(key))]
     assert leaked == []
 
 
 def test_the_search_would_find_a_key() -> None:
     """Proof that the test above can fail."""
-    key = sorted(node.keys())[0]
+    key = sorted(node.private_keys())[0]
     embedded = base64.b64encode(("x" + key).encode()).decode()
     assert any(fragment in embedded for fragment in fragments(key))
     assert any(fragment in key for fragment in fragments(key))

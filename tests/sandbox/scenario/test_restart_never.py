@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import node
 
-FORCED = node.extra(certs_rotate_force=True, certs_rotate_select="[?name=='scheduler.conf' || name=='apiserver']", certs_rotate_restart="never")
+FORCED = node.extra(
+    certs_rotate_force=True, certs_rotate_select="[?name=='scheduler.conf' || name=='apiserver']", certs_rotate_restart="never"
+)
 
 
 def sees_the_file() -> bool:

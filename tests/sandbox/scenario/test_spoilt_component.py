@@ -23,7 +23,9 @@ def failed_run() -> t.Iterator[Run]:
     before = node.snapshot()
     node.sandbox("fault", COMPONENT, "refuse")
     select = "[?name=='scheduler.conf' || name=='apiserver']"
-    command = node.playbook_command("rotate", *node.extra(certs_rotate_force=True, certs_rotate_select=select, certs_rotate_start_timeout_seconds=5))
+    command = node.playbook_command(
+        "rotate", *node.extra(certs_rotate_force=True, certs_rotate_select=select, certs_rotate_start_timeout_seconds=5)
+    )
     running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         node.wait_for(lambda: running.poll() is not None or node.newest_journal()["state"] == "rolling_back", 240)
