@@ -26,6 +26,11 @@ extends_documentation_fragment:
   - certops.kubernetes._attributes
   - certops.kubernetes._attributes.action_group
   - certops.kubernetes._attributes.changes_module
+attributes:
+  diff_mode:
+    support: none
+  idempotent:
+    support: none
 options:
   component:
     description: The component to restart.

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 
 import cluster
@@ -20,7 +21,7 @@ NO_RESTART = "[?name!='controller-manager.conf' && name!='scheduler.conf']"
 @pytest.fixture(scope="module")
 def said() -> dict[str, str]:
     """Everything that a forced rotation with `-vvv --diff` says, and all that it leaves but key files and backups."""
-    force = ["-e", "certs_rotate_force=true", "-e", f"certs_rotate_select={NO_RESTART}", "-vvv", "--diff"]
+    force = ["-e", json.dumps({"certs_rotate_force": True, "certs_rotate_select": NO_RESTART}), "-vvv", "--diff"]
     before = keys()
     done = cluster.playbook("rotate", *force)
     assert len(keys() - before) >= 9, "the forced rotation made new keys"

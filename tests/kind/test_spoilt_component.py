@@ -31,7 +31,11 @@ MEND_WHEN_ROLLING_BACK = (
     + MEND
     + """exit; fi; sleep 0.2; done) >/dev/null 2>&1 &"""
 )
-FORCE = ("-e", "certs_rotate_force=true", "-e", "certs_rotate_select=[?name=='scheduler.conf' || name=='apiserver']")
+ASKED = {
+    "certs_rotate_force": True,
+    "certs_rotate_select": "[?name=='scheduler.conf' || name=='apiserver']",
+    "certs_rotate_start_timeout_seconds": 20,
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def failed_run() -> t.Iterator[tuple[dict[str, list[t.Any]], int, str]]:
     cluster.on_node("sh", "-c", SPOIL)
     cluster.on_node("sh", "-c", MEND_WHEN_ROLLING_BACK)
     try:
-        done = cluster.playbook("rotate", *FORCE, "-e", "certs_rotate_start_timeout_seconds=20", check=False)
+        done = cluster.playbook("rotate", "-e", json.dumps(ASKED), check=False)
     finally:
         cluster.on_node("sh", "-c", MEND)
     yield before, done.returncode, done.stdout + done.stderr
