@@ -81,176 +81,142 @@ certificates:
     schema_version:
       description: Version of this list of keys.
       type: int
-      returned: always
       sample: 1
     cluster:
       description: Name of the cluster.
       type: str
-      returned: always
       sample: kubernetes
     host:
       description: The node's name. The roles of this collection put the inventory's name of the host in its place.
       type: str
-      returned: always
       sample: cp-1
     node:
       description: Kubernetes' name of the node.
       type: str
-      returned: always
       sample: cp-1
     name:
       description: Name of the certificate, unique on its host. What an address serves is called C(served:ADDRESS:PORT).
       type: str
-      returned: always
       sample: etcd/server
     component:
       description: Whose credential it is.
       type: str
-      returned: always
       sample: etcd
     presented_by:
       description: Who shows it.
       type: str
-      returned: always
       sample: etcd
     presented_to:
       description: To whom it is shown.
       type: str
-      returned: always
       sample: clients of etcd
     usage:
       description: One of V(server), V(client), V(server+client), V(ca), V(signing-key).
       type: str
-      returned: always
       sample: server+client
     source:
       description: Where it was found; one of V(file), V(kubeconfig), V(served).
       type: str
-      returned: always
       sample: file
     path:
       description: Path of the file on the node.
       type: str
-      returned: always
       sample: /etc/kubernetes/pki/etcd/server.crt
     address:
       description: The address that serves it.
       type: str
-      returned: always
       sample: 10.0.0.1:2379
     subject:
       description: Its subject.
       type: str
-      returned: always
       sample: CN=cp-1
     issuer:
       description: The subject of the CA that signed it.
       type: str
-      returned: always
       sample: CN=etcd-ca
     sans:
       description: Its subject alternative names, each with its kind.
       type: list
       elements: str
-      returned: always
       sample: ["DNS:cp-1", "DNS:localhost", "IP:10.0.0.1"]
     serial:
       description: Its serial number in lower-case hexadecimal digits, without leading zeros.
       type: str
-      returned: always
       sample: 5f1c2a90d3b1e4c7
     fingerprint_sha256:
       description: SHA-256 of the certificate (of the public key, for a signing key) in lower-case hexadecimal digits.
       type: str
-      returned: always
       sample: b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c
     key_algorithm:
       description: Algorithm of its key.
       type: str
-      returned: always
       sample: RSA
     key_bits:
       description: Size of its key in bits.
       type: int
-      returned: always
       sample: 2048
     signature_algorithm:
       description: Algorithm of its signature.
       type: str
-      returned: always
       sample: sha256WithRSAEncryption
     not_before:
       description: Start of its validity, UTC, ISO 8601.
       type: str
-      returned: always
       sample: "2026-01-31T08:00:00Z"
     not_after:
       description: End of its validity, UTC, ISO 8601.
       type: str
-      returned: always
       sample: "2027-01-31T08:00:00Z"
     seconds_left:
       description: Seconds until its end; negative when it has ended.
       type: int
-      returned: always
       sample: 5875200
     days_left:
       description: Whole days until its end; negative when it has ended.
       type: int
-      returned: always
       sample: 68
     lifetime_days:
       description: Whole days between the start and the end of its validity.
       type: int
-      returned: always
       sample: 365
     status:
       description:
         - One of V(ok), V(warning), V(critical), V(expired), V(not_yet_valid), V(missing), V(unreadable), V(unreachable).
         - The first three are the worst of RV(certificates[].findings).
       type: str
-      returned: always
       sample: ok
     ca:
       description: Name of the certificate authority that signs it.
       type: str
-      returned: always
       sample: etcd/ca
     renewable:
       description: Whether this node can renew it.
       type: bool
-      returned: always
       sample: true
     not_renewable_because:
       description: Why this node cannot renew it.
       type: str
-      returned: always
       sample: the kubelet renews it itself
     externally_managed:
       description: Whether the key of its CA is kept elsewhere.
       type: bool
-      returned: always
       sample: false
     readers:
       description: The components that read it.
       type: list
       elements: dict
-      returned: always
       contains:
         component:
           description: Name of the component.
           type: str
-          returned: always
           sample: etcd
         reload:
           description: How it learns of a new file; V(hot) by itself, V(restart) only when it starts, V(self) when it renews it itself.
           type: str
-          returned: always
           sample: hot
         in_use:
           description: Whether it has what lies on disk; one of V(true), V(false), V(unknown).
           type: str
-          returned: always
           sample: "true"
         proof:
           description:
@@ -258,13 +224,11 @@ certificates:
             - V(handshake) means that an address was asked, V(inode) that the file behind the process' own mount was compared,
               V(process_age) that the file's time was compared with the start of the process, V(none) that nothing can prove it.
           type: str
-          returned: always
           sample: handshake
     findings:
       description: What is wrong with it.
       type: list
       elements: dict
-      returned: always
       contains: &finding
         code:
           description:
@@ -273,22 +237,18 @@ certificates:
               V(process_has_older_file), V(key_readable_by_others), V(missing), V(unreadable), V(unreachable), V(other_users),
               V(duplicate_manifest).
           type: str
-          returned: always
           sample: expiring
         severity:
           description: One of V(info), V(warning), V(critical).
           type: str
-          returned: always
           sample: warning
         message:
           description: What is wrong, in words, with file and node.
           type: str
-          returned: always
           sample: etcd/server ends in 20 days, at 2026-12-14T08:00:00Z (/etc/kubernetes/pki/etcd/server.crt on cp-1).
         remedy:
           description: What to do about it.
           type: str
-          returned: always
           sample: "Renew it: certops.kubernetes.rotate does that, or kubeadm certs renew."
 node:
   description: The node itself.
@@ -298,34 +258,28 @@ node:
     name:
       description: Kubernetes' name of it.
       type: str
-      returned: always
       sample: cp-1
     cluster:
       description: Name of the cluster.
       type: str
-      returned: always
       sample: kubernetes
     now:
       description: The node's clock when it was looked at, UTC, ISO 8601. All times left were computed with it.
       type: str
-      returned: always
       sample: "2026-11-24T02:30:00Z"
     certificate_validity_seconds:
       description:
         - How many seconds kubeadm makes certificates valid for in this cluster (C(certificateValidityPeriod) of its configuration).
         - V(null) where that is not set, or could not be asked.
       type: int
-      returned: always
       sample: 31536000
     unfinished_run:
       description: Id of a rotation that was stopped half-way on this node; the next one ends it first.
       type: str
-      returned: always
       sample: null
     components:
       description: The components that were found, by name.
       type: dict
-      returned: always
       sample:
         etcd:
           pid: 506

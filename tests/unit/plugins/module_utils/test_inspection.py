@@ -10,28 +10,20 @@ import dataclasses
 import json
 import os
 import typing as t
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from ansible_collections.certops.kubernetes.plugins.module_utils import _readers
-from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import Thresholds, inspect_node, node_to_dict, record_to_dict
-from ansible_collections.certops.kubernetes.plugins.module_utils._material import read_material
-from ansible_collections.certops.kubernetes.plugins.module_utils._model import Component, Endpoint, Node, Process, Record
-from ansible_collections.certops.kubernetes.plugins.module_utils._readers import restart_evidence
+from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import inspect_node, node_to_dict, record_to_dict
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import Component, Endpoint, Node, Record
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import fake_api, pki
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.inspected import LIMITS, NOW, by_name, codes, inspect, trouble
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.kubeadm_tree import (
-    INSIDE,
     LEAVES,
     KubeadmTree,
-    embedded,
-    kubeconfig_of,
     write,
 )
-
-DAY = 86400
-NOW = datetime.now(timezone.utc)
-LIMITS = Thresholds(30 * DAY, 7 * DAY)
 
 
 @pytest.fixture(name="tree")
@@ -39,30 +31,6 @@ def _tree(tmp_path: Path) -> KubeadmTree:
     tree = KubeadmTree(tmp_path)
     tree.run_kubelet()  # it says where its certificates are
     return tree
-
-
-def inspect(tree: KubeadmTree, now: datetime = NOW) -> dict[str, Record]:
-    """The records by name, without asking any address."""
-    node = tree.discover()
-    components = {name: dataclasses.replace(component, endpoints=()) for name, component in node.components.items()}
-    return by_name(inspect_node(dataclasses.replace(node, components=components), "inventory-name", None, now, LIMITS))
-
-
-def by_name(records: list[Record]) -> dict[str, Record]:
-    """The records by name, each of which is there once."""
-    found = {record.name: record for record in records}
-    assert len(found) == len(records)
-    return found
-
-
-def codes(record: Record) -> list[tuple[str, str]]:
-    """A record's findings in short."""
-    return [(finding.code, finding.severity) for finding in record.findings]
-
-
-def trouble(records: t.Mapping[str, Record]) -> dict[str, list[str]]:
-    """Codes by name, for the records that have any."""
-    return {name: [finding.code for finding in record.findings] for name, record in records.items() if record.findings}
 
 
 def test_a_fresh_node_has_no_finding(tree: KubeadmTree) -> None:
@@ -238,191 +206,12 @@ def test_a_missing_key(tree: KubeadmTree) -> None:
     assert record.not_after is not None
 
 
-GARBAGE: dict[str, bytes] = {
-    "empty": b"",
-    "space": b"\n \n",
-    "noise": bytes(range(256)) * 64,
-    "ten megabytes of noise": os.urandom(1 << 20) * 10,
-    "invalid UTF-8": b"\xff\xfe\x00-----BEGIN",
-    "no base64": b"-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n",
-    "no certificate": b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-    "brackets": b"[" * 500_000,
-}
-CREDENTIALS = ("apiserver", "etcd/server", "ca", "admin.conf", "controller-manager.conf", "kubelet-client", "sa")
-
-
-def path_of(tree: KubeadmTree, name: str) -> Path:
-    """The file that holds a credential's certificate (or public key)."""
-    if name == "kubelet-client":
-        return tree.kubelet_dir / "pki" / "kubelet-client-current.pem"
-    if name == "sa":
-        return tree.pki_dir / "sa.pub"
-    return tree.kubernetes_dir / name if name.endswith(".conf") else tree.cert(name)
-
-
-@pytest.mark.parametrize("name", CREDENTIALS)
-@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE.keys())
-def test_garbage_is_a_finding_of_its_record(tree: KubeadmTree, name: str, garbage: bytes) -> None:
-    path_of(tree, name).write_bytes(garbage)
-    tree.run_everything()
-    records = inspect(tree)
-    assert trouble(records) == {name: ["unreadable"]}
-    assert records[name].status == "unreadable"
-    assert len(records[name].findings[0].message) < 600
-
-
-@pytest.mark.parametrize("name", CREDENTIALS)
-def test_truncated_files(tree: KubeadmTree, name: str) -> None:
-    path = path_of(tree, name)
-    data = path.read_bytes()
-    credential = tree.discover().credentials[name]
-    for length in range(1, len(data) - 2, 41):
-        path.write_bytes(data[:length])
-        material = read_material(credential)
-        # A file with both may be cut behind its certificate: then it is the key that cannot be read.
-        assert "unreadable" in (material.problem_code, material.key_state), length
-
-
-def test_der_is_said_to_be_der(tree: KubeadmTree) -> None:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    tree.cert("apiserver").write_bytes(tree.cas["ca"].cert.public_bytes(Encoding.DER))
-    record = inspect(tree)["apiserver"]
-    assert codes(record) == [("unreadable", "critical")]
-    assert "DER" in record.findings[0].message
-
-
-@pytest.mark.parametrize("name", CREDENTIALS)
-def test_a_directory_in_its_place(tree: KubeadmTree, name: str) -> None:
-    path = path_of(tree, name)
-    path.unlink()
-    path.mkdir()
-    tree.run_everything()
-    assert trouble(inspect(tree)) == {name: ["unreadable"]}
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_no_permission(tree: KubeadmTree) -> None:
-    tree.cert("apiserver").chmod(0)
-    assert trouble(inspect(tree)) == {"apiserver": ["unreadable"]}
-
-
-def test_no_permission_as_anybody(tree: KubeadmTree, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, refused = os.open, str(tree.cert("apiserver"))
-
-    def refusing(path: t.Any, *args: t.Any, **kwargs: t.Any) -> int:
-        if path == refused:
-            raise PermissionError(13, "Permission denied", path)
-        return real(path, *args, **kwargs)
-
-    monkeypatch.setattr(os, "open", refusing)
-    assert trouble(inspect(tree)) == {"apiserver": ["unreadable"]}
-
-
-@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE.keys())
-def test_a_garbage_key(tree: KubeadmTree, garbage: bytes) -> None:
-    write(tree.key("apiserver"), garbage, 0o600)
-    record = inspect(tree)["apiserver"]
-    assert (codes(record), record.status) == ([("unreadable", "critical")], "critical")
-
-
-def test_a_kubeconfig_with_ten_users(tree: KubeadmTree) -> None:
-    pairs = {"user%d" % number: pki.make_leaf(tree.cas["ca"], "user%d" % number) for number in range(10)}
-    users = {name: embedded(pair) for name, pair in pairs.items()}
-    write(tree.kubernetes_dir / "admin.conf", kubeconfig_of(users, "user7"), 0o600)
-    record = inspect(tree)["admin.conf"]
-    assert (record.subject, codes(record), record.status) == ("CN=user7", [("other_users", "info")], "ok")
-
-
-def test_a_kubeconfig_in_yaml_with_anchors(tree: KubeadmTree) -> None:
-    user = embedded(pki.make_leaf(tree.cas["ca"], "anchored"))
-    text = "users:\n- name: a\n  user: &it\n    client-certificate-data: %s\n    client-key-data: %s\n- {name: b, user: *it}\n" % tuple(
-        user.values()
-    )
-    text += "contexts: [{name: c, context: {cluster: x, user: b}}]\ncurrent-context: c\n"
-    write(tree.kubernetes_dir / "admin.conf", text.encode(), 0o600)
-    assert inspect(tree)["admin.conf"].subject == "CN=anchored"
-
-
-@pytest.mark.parametrize(
-    ("users", "current"),
-    [({"me": {"token": "t"}}, "me"), ({"me": {}}, "you"), ({}, ""), ({"me": {"client-certificate-data": "AAAA"}}, "me")],
-)
-def test_a_kubeconfig_without_a_certificate(tree: KubeadmTree, users: dict[str, dict[str, str]], current: str) -> None:
-    write(tree.kubernetes_dir / "admin.conf", kubeconfig_of(users, current), 0o600)
-    record = inspect(tree)["admin.conf"]
-    assert (codes(record), record.renewable) == ([("unreadable", "critical")], False)
-
-
-@pytest.mark.parametrize(
-    "document", [[], {"users": {}}, {"users": [1]}, {"users": [{"name": [], "user": 3}], "contexts": "x", "current-context": {}}]
-)
-def test_wrong_types_in_a_kubeconfig(tree: KubeadmTree, document: object) -> None:
-    for name in ("admin.conf", "controller-manager.conf", "kubelet.conf"):
-        write(tree.kubernetes_dir / name, json.dumps(document).encode(), 0o600)
-    tree.run_everything()
-    found = trouble(inspect(tree))
-    assert found["admin.conf"] == found["controller-manager.conf"] == ["unreadable"]
-
-
-# --- who has what ------------------------------------------------------------------------------------------------------
-
-
 def test_a_mount_that_shows_a_replaced_file(tree: KubeadmTree, monkeypatch: pytest.MonkeyPatch) -> None:
     tree.run_everything()
     monkeypatch.setattr(_readers, "seen_inode", lambda pid, path, proc: (1, 2))
     record = inspect(tree)["scheduler.conf"]
     assert codes(record) == [("process_has_older_file", "warning")]
     assert [(reader.in_use, reader.proof) for reader in record.readers] == [("false", "inode")]
-
-
-def evidence(path: Path, started: float, mounts: tuple[tuple[str, str], ...], proc: Path) -> tuple[str, str]:
-    """What is known of a process that started `started` seconds before (or after) the file was written."""
-    process = Process(4711, 1, ("x",), datetime.fromtimestamp(path.stat().st_mtime - started, tz=timezone.utc))
-    return restart_evidence(Component("x", {}, process=process, mounts=mounts), INSIDE + "/x.conf", str(proc))
-
-
-@pytest.mark.parametrize(
-    ("seconds_before_the_file", "single_file", "expected"),
-    [
-        (60, True, ("false", "process_age")),
-        (-60, True, ("true", "inode")),
-        (60, False, ("false", "process_age")),
-        (-60, False, ("true", "process_age")),
-        (0, False, ("unknown", "none")),
-        (0, True, ("true", "inode")),
-    ],
-)
-def test_a_process_that_reads_only_when_it_starts(
-    tmp_path: Path, seconds_before_the_file: float, single_file: bool, expected: tuple[str, str]
-) -> None:
-    path = tmp_path / "x.conf"
-    path.write_text("x")
-    mounts = ((INSIDE + "/x.conf", str(path)),) if single_file else ((INSIDE, str(tmp_path)),)
-    inside = tmp_path / "proc" / "4711" / "root" / "etc" / "kubernetes"
-    inside.mkdir(parents=True)
-    os.link(path, inside / "x.conf")
-    assert evidence(path, seconds_before_the_file, mounts, tmp_path / "proc") == expected
-
-
-def test_a_replaced_file_behind_a_single_file_mount(tmp_path: Path) -> None:
-    path = tmp_path / "x.conf"
-    path.write_text("new")
-    inside = tmp_path / "proc" / "4711" / "root" / "etc" / "kubernetes"
-    inside.mkdir(parents=True)
-    mounts = ((INSIDE + "/x.conf", str(path)),)
-    assert evidence(path, -60, mounts, tmp_path / "proc") == ("unknown", "none")
-    (inside / "x.conf").write_text("old")
-    assert evidence(path, -60, mounts, tmp_path / "proc") == ("false", "inode")
-
-
-def test_a_copy_that_keeps_its_time_is_not_believed(tmp_path: Path) -> None:
-    path = tmp_path / "x.conf"
-    path.write_text("x")
-    os.utime(path, (1, 1))
-    process = Process(4711, 1, ("x",), NOW - timedelta(days=1))
-    component = Component("x", {}, process=process, mounts=((INSIDE, str(tmp_path)),))
-    assert restart_evidence(component, INSIDE + "/x.conf") == ("unknown", "none")
 
 
 # --- addresses -----------------------------------------------------------------------------------------------------------
