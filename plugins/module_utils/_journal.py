@@ -151,7 +151,8 @@ class StateFolder:
             _take(descriptor, path)
             _sign(descriptor, path, "pid %d, run %s, since %s" % (pid, run_id, now))
             yield
-            _sign(descriptor, path, "")
+            with contextlib.suppress(CertopsError):  # the run has ended; an old signature on a free lock misleads nobody
+                _sign(descriptor, path, "")
         finally:
             os.close(descriptor)  # this is what lets the lock go, also when the process is killed
 
@@ -215,6 +216,25 @@ class StateFolder:
     def unfinished(self) -> list[Journal]:
         """The runs that were stopped half-way, the oldest first (there is more than one only after a hand's work)."""
         return [journal for journal in reversed(self.journals()) if journal.state not in FINISHED_STATES]
+
+    def unfinished_run_id(self) -> str | None:
+        """The oldest run that was stopped half-way, or one whose journal is damaged; only reads, never raises. For inspections."""
+        try:
+            found = self.unfinished()
+        except CertopsError:
+            with contextlib.suppress(CertopsError):
+                return next((name for name in self._folder_names() if self._is_damaged(name)), None)
+            return None
+        return found[0].run_id if found else None
+
+    def _is_damaged(self, run_id: str) -> bool:
+        try:
+            self.load(run_id)
+        except MissingFile:
+            return False
+        except CertopsError:
+            return True
+        return False
 
     def newest_rotation(self) -> Journal | None:
         """The last rotation that ended well and replaced files."""
