@@ -31,7 +31,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._findings impor
     unreachable,
     unreadable,
 )
-from ansible_collections.certops.kubernetes.plugins.module_utils._material import Material, read_material
+from ansible_collections.certops.kubernetes.plugins.module_utils._material import Material, issuers_of, read_material
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import (
     CertopsError,
     Credential,
@@ -217,15 +217,12 @@ def _chain_findings(
     if ca is None or ca_name is None or not ca.certificates:
         return
     leaf, chain = certificates[0], certificates[1:]
-    problem = chain_problem(leaf, ca.certificates)
-    issuers: t.Sequence[Certificate] = ca.certificates
-    if problem is not None:
-        intermediates = [one for one in chain if chain_problem(one, ca.certificates) is None and chain_problem(leaf, [one]) is None]
-        if not intermediates:
-            yield chain_invalid(about, inspection.node.credentials[ca_name].cert_path, problem)
-            return
-        issuers = intermediates
-    end = max(not_after(issuer) for issuer in issuers if chain_problem(leaf, [issuer]) is None)
+    issuers = issuers_of(leaf, ca.certificates) or [one for one in issuers_of(leaf, chain) if issuers_of(one, ca.certificates)]
+    if not issuers:
+        problem = chain_problem(leaf, ca.certificates) or "no certificate of that file signed it"
+        yield chain_invalid(about, inspection.node.credentials[ca_name].cert_path, problem)
+        return
+    end = max(not_after(issuer) for issuer in issuers)
     if not_after(leaf) > end:
         yield outlives_ca(about, inspection.node.credentials[ca_name].cert_path, not_after(leaf), end)
 

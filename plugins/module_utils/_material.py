@@ -11,6 +11,7 @@ Nothing of a private key leaves this file: only whether it is there, whether it 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import stat
@@ -26,6 +27,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._public_part im
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     Certificate,
     CertificateFacts,
+    chain_problem,
     describe,
     parse_certificates,
     public_bytes,
@@ -60,6 +62,17 @@ class Material:
     def leaf(self) -> Certificate | None:
         """The first certificate: the one that is used."""
         return self.certificates[0] if self.certificates else None
+
+
+@functools.lru_cache(maxsize=512)
+def link_problem(certificate: Certificate, issuer: Certificate) -> str | None:
+    """Why a certificate does not verify under another one; None if it does. Computed once: it costs most of an inspection's time."""
+    return chain_problem(certificate, [issuer])
+
+
+def issuers_of(certificate: Certificate, candidates: t.Sequence[Certificate]) -> list[Certificate]:
+    """Those of the candidates under which the certificate verifies."""
+    return [candidate for candidate in candidates if link_problem(certificate, candidate) is None]
 
 
 def read_material(credential: Credential) -> Material:
@@ -157,4 +170,4 @@ def _mode(path: str | None) -> int | None:
     return stat.S_IMODE(found.st_mode) if stat.S_ISREG(found.st_mode) else None
 
 
-__all__ = ("Material", "read_material")
+__all__ = ("Material", "issuers_of", "link_problem", "read_material")

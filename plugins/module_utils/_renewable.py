@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._findings import iso
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, ETCD
-from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
-from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import chain_problem, not_after, signed_by
+from ansible_collections.certops.kubernetes.plugins.module_utils._material import issuers_of
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import chain_problem, not_after
 
 if t.TYPE_CHECKING:
     from datetime import datetime
@@ -81,20 +81,13 @@ def _by_ca(ca: Credential, material: Material, ca_material: Material, now: datet
         return Renewability(False, "the CA key %s does not belong to the CA certificate %s" % (ca.key_path, ca.cert_path))
     if ca_material.key_state != "matching":
         return Renewability(False, "the key of its CA cannot be used: %s" % (ca_material.key_problem or "it was not found").rstrip("."))
-    signers = [certificate for certificate in ca_material.certificates if _signed(material.leaf, certificate)]
+    signers = issuers_of(material.leaf, ca_material.certificates)
     if not signers:
         because = "the CA on this node did not sign it: %s" % (chain_problem(material.leaf, ca_material.certificates) or "another one did")
         return Renewability(False, because, externally_managed=True)
     if all(not_after(certificate) <= now for certificate in signers):
         return Renewability(False, "its CA %s ended at %s" % (ca.cert_path, iso(not_after(signers[0]))))
     return Renewability(True)
-
-
-def _signed(certificate: t.Any, ca: t.Any) -> bool:
-    try:
-        return signed_by(certificate, ca)
-    except CertopsError:
-        return False
 
 
 def _is_control_plane(node: Node) -> bool:
