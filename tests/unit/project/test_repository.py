@@ -61,3 +61,8 @@ def test_every_variable_of_the_readme_exists() -> None:
     readme = (ROOT / "README.md").read_text()
     defaults = {name for role in (ROOT / "roles").iterdir() for name in load(role / "defaults" / "main.yml") or {}}
     assert set(re.findall(r"`(certs_\w+)`", readme)) - defaults == set()
+
+
+def test_the_architecture_names_every_util_and_no_other() -> None:
+    named = set(re.findall(r"`(_\w+\.py)`", (ROOT / "docs" / "architecture.md").read_text()))
+    assert named == {path.name for path in (ROOT / "plugins" / "module_utils").glob("_*.py") if path.name != "__init__.py"}
