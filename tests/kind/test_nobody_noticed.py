@@ -23,4 +23,4 @@ def test_no_request_failed() -> None:
     assert "probe" not in ended_early
     assert summary["requests"] > 100
     assert summary["failed"] == 0, summary
-    assert len(summary["serial_changes"]) == 2, "the probe saw the old certificate, then the new one"
+    assert len(summary["serial_changes"]) >= 2, "the probe saw the old certificate, then a new one"
