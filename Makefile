@@ -24,6 +24,8 @@ bench: lab        ## what it costs, side by side with what others do
 	@$(GATES) --exec python tests/bench/bench.py
 collection:       ## put this checkout where Ansible finds it, and say how to use it
 	@$(GATES) --tree
+clean:            ## remove what this checkout left in the cache; built Kubernetes and environments stay
+	@$(GATES) --clean
 
-.PHONY: help demo test test-fast lab lab-ha lab-down bench collection
+.PHONY: help demo test test-fast lab lab-ha lab-down bench collection clean
 .DEFAULT_GOAL := help

@@ -9,19 +9,21 @@ run.py fast             the inner loop: no cluster
 run.py NAME...          single gates, by name
 run.py --exec CMD...    a command with the controller's tools and the collections' tree
 run.py --tree           make the tree, and say how to use it
+run.py --clean          remove what runs from this checkout left in the cache, but for environments that others share
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 import typing as t
 
-from environment import COLLECTION, TREE, materialise_tree
+from environment import COLLECTION, TREE, WORK, Missing, materialise_tree
 from gates import FAST, FULL, LAB, LAB_GATE, LOGS, REAL_CLUSTER, Failed, Gate, Shell, Skipped, controller_environment
 
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
@@ -40,7 +42,7 @@ class Outcome(t.NamedTuple):
 def run_gate(gate: Gate, environment: dict[str, str]) -> Outcome:
     """Run one gate; what it says goes to its log, the end of it to the terminal when it fails."""
     LOGS.mkdir(parents=True, exist_ok=True)
-    log = LOGS / f"{gate.name.replace(' ', '-')}.log"
+    log = LOGS / f"{gate.name.replace(',', '').replace(' ', '-')}.log"
     log.write_text("")
     print(f"▶ {gate.name}", flush=True)
     begin = time.monotonic()
@@ -66,17 +68,16 @@ def run_in_turn(gates: t.Iterable[Gate], environment: dict[str, str]) -> list[Ou
 
 def run_full(environment: dict[str, str]) -> list[Outcome]:
     """Two lanes, for two cores: the lab is built beside the fast gates; then the clusters, one of which mostly waits."""
-    with concurrent.futures.ThreadPoolExecutor(2) as lanes:
-        lab = lanes.submit(run_gate, LAB_GATE, environment)
-        outcomes = run_in_turn(FULL, environment)
-        outcomes.append(lab.result())
-        if outcomes[-1].result == "passed":
-            outcomes += lanes.map(lambda gate: run_gate(gate, environment), REAL_CLUSTER)
-        else:
-            missing = "FAILED" if IN_CI or outcomes[-1].result == "FAILED" else "skipped"
-            outcomes += [Outcome(gate, missing, f"no lab: {outcomes[-1].reason}", 0) for gate in REAL_CLUSTER]
-    subprocess.run([LAB, "docker-down"], check=False)
-    return outcomes
+    try:
+        with concurrent.futures.ThreadPoolExecutor(2) as lanes:
+            lab = lanes.submit(run_gate, LAB_GATE, environment)
+            outcomes = run_in_turn(FULL, environment)
+            outcomes.append(lab.result())
+            if outcomes[-1].result == "passed":
+                return outcomes + list(lanes.map(lambda gate: run_gate(gate, environment), REAL_CLUSTER))
+            return outcomes + [Outcome(gate, outcomes[-1].result, f"no lab: {outcomes[-1].reason}", 0) for gate in REAL_CLUSTER]
+    finally:
+        subprocess.run([LAB, "docker-down"], check=False)
 
 
 def show_table(outcomes: list[Outcome]) -> None:
@@ -117,21 +118,36 @@ def run_gates(names: list[str]) -> int:
     return int(any(outcome.result == "FAILED" for outcome in outcomes))
 
 
+def show_tree() -> int:
+    """How to use the collection from the clone; the text is also what a shell evaluates."""
+    materialise_tree()
+    print(f"# a copy of the checkout as it is now: run this again after a change\nexport ANSIBLE_COLLECTIONS_PATH={TREE}")
+    if not shutil.which("ansible-playbook"):
+        print(f"export PATH={controller_environment()['PATH'].split(os.pathsep)[0]}:$PATH")
+    print("# then, for example: ansible-playbook -i inventory playbooks/rotate.yml --check --diff")
+    return 0
+
+
 def main(arguments: list[str]) -> int:
     """The exit code of what was asked for."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0
+    if arguments == ["--tree"]:
+        return show_tree()
+    if arguments == ["--clean"]:
+        shutil.rmtree(WORK, ignore_errors=True)
+        return 0
     if arguments[0] == "--exec":
         materialise_tree()
         return subprocess.run(arguments[1:], cwd=COLLECTION, env=controller_environment(), check=False).returncode
-    if arguments[0] == "--tree":
-        materialise_tree()
-        environment = controller_environment()
-        print(f"cd {COLLECTION}\nexport ANSIBLE_COLLECTIONS_PATH={TREE}\nexport PATH={environment['PATH'].split(os.pathsep)[0]}:$PATH")
-        return 0
     return run_gates(arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (Missing, RuntimeError) as problem:
+        sys.exit(f"{problem}")
+    except KeyboardInterrupt:
+        sys.exit(130)
