@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import typing as t
 
 import pytest
@@ -21,6 +22,10 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._plan import (
 from ansible_collections.certops.kubernetes.plugins.module_utils._policy import OPTIONS, policy
 from ansible_collections.certops.kubernetes.tests.unit.stand_in import DAY, authority, reader, record
 
+# Nodes have no jmespath, and need none: plans are made on the controller.
+needs_jmespath = pytest.mark.skipif(
+    importlib.util.find_spec("jmespath") is None, reason="jmespath is the controller's; this Python is one of nodes"
+)
 STALE = reader("kube-scheduler", "restart", "false")
 
 
@@ -171,6 +176,7 @@ def test_restarts_follow_the_policy(restart: str, restarts: list[str]) -> None:
     assert entry(record("mixed", 10, readers=readers), restart=restart)["restarts"] == restarts
 
 
+@needs_jmespath
 def test_select_narrows_what_is_due() -> None:
     """What is due but left out is said to be so; what is selected but not due stays."""
     records = [
@@ -184,6 +190,7 @@ def test_select_narrows_what_is_due() -> None:
     assert "certs_rotate_select leaves it out" in plan[1]["reason"]
 
 
+@needs_jmespath
 def test_select_narrows_force_and_activation_too() -> None:
     """Force renews what is selected, nothing else."""
     records = [record("etcd/server", 300, component="etcd"), record("scheduler.conf", 300, readers=[STALE]), authority()]
@@ -191,6 +198,7 @@ def test_select_narrows_force_and_activation_too() -> None:
     assert [(made["action"], made["code"]) for made in plan[:2]] == [("renew", "forced"), ("none", "not_selected")]
 
 
+@needs_jmespath
 @pytest.mark.parametrize(
     "select", ["[0]", "[?name=='apiserver'].{host: host, name: name}", "sort_by(@, &name)[:1]", "[?contains(name, 'api')]"]
 )
@@ -200,6 +208,7 @@ def test_select_may_be_any_expression_that_yields_records(select: str) -> None:
     assert [made["action"] for made in plan] == ["renew", "none"]
 
 
+@needs_jmespath
 @pytest.mark.parametrize(
     ("select", "said"),
     [("[?component==", "must be a JMESPath expression"), ("[].name", "a list with 'apiserver' in it"), ("nothing", "it yields nothing")],

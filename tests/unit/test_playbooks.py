@@ -1,0 +1,235 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the playbooks do when all goes well and when it does not, with modules that stand in for the real ones."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import os
+import pathlib
+import re
+import typing as t
+
+import pytest
+
+pytest.importorskip("ansible.cli", reason="playbooks run on a controller; this Python has no ansible-core")
+
+from ansible_collections.certops.kubernetes.tests.unit.stand_in import Controller, authority, reader, record
+
+INSPECT = "certops.kubernetes.inspect"
+ROTATE = "certops.kubernetes.rotate"
+FAILURE = "kube-scheduler did not come back; everything was rolled back"
+
+
+@pytest.fixture(name="controller")
+def fixture_controller(tmp_path: pathlib.Path) -> Controller:
+    """A controller without nodes."""
+    return Controller(tmp_path)
+
+
+def due(**values: t.Any) -> list[dict[str, t.Any]]:
+    """The certificates of a node where two are due, one of which nobody can renew here."""
+    return [
+        record("apiserver", 10, readers=[reader("kube-apiserver")]),
+        record("kubelet-client", 10, renewable=False, not_renewable_because="the kubelet renews it itself"),
+        record("scheduler.conf", 200, readers=[reader("kube-scheduler", "restart")]),
+        authority(**values),
+    ]
+
+
+def said(output: str) -> str:
+    """A failure's text without line breaks."""
+    return " ".join(output.split())
+
+
+def test_a_rotation_from_check_mode_to_the_second_run(controller: Controller) -> None:
+    """The plan is shown and changes nothing; nodes go one by one; the second run touches no node."""
+    for name in ("node2", "node1"):  # not the alphabet's order but the inventory's
+        controller.node(name, due())
+    shown = controller.play(ROTATE, "--check", "--diff")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "node1: renew apiserver: 10 days left, less than 30 days; the new one has 365 days" in shown.stdout
+    assert "node1: report kubelet-client: 10 days left, less than 30 days; not renewed: the kubelet renews it itself" in shown.stdout
+    assert controller.report()["run"]["check_mode"] is True
+    assert controller.report()["run"]["state"] == "planned"
+    assert controller.report()["results"] == {}
+    assert all(call["check_mode"] for call in controller.state("node1")["calls"])
+
+    done = controller.play(ROTATE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    after_check_mode = controller.calls("node1")[3:]
+    assert after_check_mode == [
+        "certificate_info",
+        "cluster_health_info",
+        "certificate_rotation",
+        "cluster_health_info",
+        "certificate_info",
+    ]
+    assert re.findall(r"^changed: \[(node\d)\]", done.stdout, re.MULTILINE) == ["node2", "node1"]
+    assert controller.state("node1")["calls"][-3]["params"]["stop_timeout_seconds"] == 15, "there are two control planes"
+    report = controller.report()
+    assert {host: node["state"] for host, node in report["run"]["nodes"].items()} == {"node2": "done", "node1": "done"}
+    assert {one["days_left"] for one in report["records"] if one["name"] == "apiserver"} == {365}
+    assert len(list(controller.reports.glob("rotate-*.html"))) == 2, "one report for each run"
+
+    again = controller.play(ROTATE)
+    assert again.returncode == 0
+    assert re.findall(r"changed=(\d+)", again.stdout) == ["0", "0"]
+    assert controller.calls("node1")[8:] == ["certificate_info"]
+    assert "WARNING" not in shown.stderr + done.stderr + again.stderr
+
+
+def test_a_node_that_fails_ends_the_run_and_has_a_report(controller: Controller) -> None:
+    """The next node is not touched."""
+    controller.node("node1", due(), rotation=FAILURE)
+    controller.node("node2", due())
+    done = controller.play(ROTATE)
+    assert done.returncode == 2
+    assert FAILURE in done.stdout
+    assert controller.calls("node2") == ["certificate_info"]
+    nodes = controller.report()["run"]["nodes"]
+    assert nodes == {"node1": {"state": "rolled_back", "message": FAILURE}, "node2": {"state": "planned", "message": None}}
+
+
+@pytest.mark.parametrize(
+    ("health", "sentence", "state"),
+    [
+        (["unhealthy"], "Nothing was changed on node1, because the cluster is not healthy before: unhealthy: etcd: no leader", "refused"),
+        (["unhealthy", "expired_only", "unhealthy"], "node1 has its new certificates, but the cluster is not healthy after", "failed"),
+    ],
+)
+def test_the_gates(controller: Controller, health: list[str], sentence: str, state: str) -> None:
+    """Before: what the plan cures may be wrong. After: nothing may be. Each waits for a moment."""
+    controller.node("node1", due(), health=health)
+    controller.node("node2", due())
+    done = controller.play(ROTATE, certs_rotate_health_timeout_seconds="3")
+    assert done.returncode == 2
+    assert sentence in said(done.stdout)
+    assert ("certificate_rotation" in controller.calls("node1")) == (state == "failed")
+    assert controller.calls("node2") == ["certificate_info"]
+    assert controller.report()["run"]["nodes"]["node1"]["state"] == state
+
+
+def test_nothing_is_rotated_while_a_control_plane_node_is_lost(controller: Controller) -> None:
+    """The report of the refusal is there; an inspection goes on without it, counts it, and fails by its policy only."""
+    controller.node("node1", due())
+    controller.node("node2", due(), lost=True)
+    refused = controller.play(ROTATE)
+    assert refused.returncode == 2
+    assert "Nothing is rotated while a control-plane node cannot be inspected." in refused.stdout
+    assert controller.calls("node1") == ["certificate_info"]
+    assert controller.report()["run"]["state"] == "refused"
+    assert controller.play(INSPECT, certs_inspect_fail_on="critical").returncode == 2
+    (lost,) = [one for one in controller.report()["records"] if one["host"] == "node2"]
+    assert lost["status"] == "unreachable"
+    assert controller.report()["run"]["nodes"]["node1"]["state"] == "nothing_due"
+
+
+def test_two_clusters_are_not_mixed(controller: Controller) -> None:
+    """Their CAs tell them apart, and --limit narrows the run to one; the other one is not even asked."""
+    controller.node("node1", due())
+    controller.node("node2", due(fingerprint_sha256="d" * 64))
+    refused = controller.play(ROTATE)
+    assert refused.returncode == 2
+    assert "2 different cluster CAs" in refused.stdout
+    assert controller.play(ROTATE, "--limit", "node2").returncode == 0
+    assert controller.calls("node1") == ["certificate_info"]
+    assert "certificate_rotation" in controller.calls("node2")
+
+
+@pytest.mark.parametrize(
+    ("playbook", "groups", "sentence"),
+    [
+        (ROTATE, ("masters",), "none of the hosts of this run is in group kube_control_plane, etcd or kube_node"),
+        (INSPECT, ("kube_node",), "the control-plane group of node1 is empty"),
+    ],
+)
+def test_an_empty_control_plane_is_an_error(controller: Controller, playbook: str, groups: tuple[str, ...], sentence: str) -> None:
+    """Not a green run of nothing."""
+    controller.node("node1", due(), groups=groups)
+    done = controller.play(playbook)
+    assert done.returncode == 2
+    assert sentence in said(done.stdout)
+    assert "certs_control_plane_group" in done.stdout
+
+
+def test_variables_of_groups_count(controller: Controller) -> None:
+    """`hosts:` does not see them. Hosts of other trades are left alone, and sudo on nodes is not sudo on the controller."""
+    controller.node("node1", due(), groups=("masters",))
+    controller.node("database", [], groups=("databases",))
+    no_sudo = controller.folder / "no-sudo"
+    no_sudo.write_text("#!/bin/sh\nexit 1\n")
+    no_sudo.chmod(0o755)
+    controller.inventory["masters"]["hosts"]["node1"]["ansible_become"] = False
+    variables = {"masters": {"certs_control_plane_group": "masters"}, "all": {"ansible_become": True, "ansible_become_exe": str(no_sudo)}}
+    (controller.folder / "group_vars").mkdir()
+    for group, values in variables.items():
+        (controller.folder / "group_vars" / f"{group}.json").write_text(json.dumps(values))
+    done = controller.play(INSPECT)
+    assert done.returncode == 0, done.stdout
+    assert (controller.calls("node1"), controller.calls("database")) == (["certificate_info"], [])
+
+
+def test_a_bad_value_is_refused_before_a_node_is_asked(controller: Controller) -> None:
+    """In one sentence."""
+    controller.node("node1", due())
+    done = controller.play(ROTATE, certs_rotate_restart="perhaps")
+    assert done.returncode == 2
+    assert "certs_rotate_restart is 'perhaps', but must be one of auto, always, never." in done.stdout
+    assert controller.calls("node1") == []
+
+
+def test_a_module_that_fails_fails_the_inspection_after_its_report(controller: Controller) -> None:
+    """What is known of the other nodes is not lost."""
+    controller.node("node1", due())
+    controller.node("node2", [], broken="cryptography is missing")
+    done = controller.play(INSPECT)
+    assert done.returncode == 2
+    assert "Could not inspect node2: cryptography is missing" in said(done.stdout)
+    assert {one["host"]: one["status"] for one in controller.report()["records"]} == {"node1": "ok", "node2": "unreadable"}
+
+
+class Page(html.parser.HTMLParser):
+    """An HTML page's tags, which must be balanced, and the addresses that it loads from."""
+
+    VOID = ("meta", "br", "link", "img")
+
+    def __init__(self) -> None:
+        """Nothing is open."""
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Remember it."""
+        self.seen.add(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """It closes the last one."""
+        assert self.open.pop() == tag
+
+
+def test_the_page_shows_hostile_text_as_text(controller: Controller) -> None:
+    """A certificate's subject may hold anything; nothing of it becomes markup, and nothing is loaded from elsewhere."""
+    evil = "</td><script>alert(1)</script>&\"'{{ 7 * 191 }}"
+    finding = {"code": evil, "severity": evil, "message": evil, "remedy": evil}
+    values = dict.fromkeys(("subject", "not_renewable_because", "node", "component", "path", "not_after"), evil)
+    controller.node("node1", [*due(), record(evil, 10, findings=[finding], readers=[reader(evil, in_use="false")], **values)])
+    done = controller.play(ROTATE, certs_rotate_force="true")
+    assert done.returncode == 0, done.stdout
+    (path,) = controller.reports.glob("*.html")
+    text = path.read_text()
+    page = Page()
+    page.feed(text)
+    assert (page.open, page.addresses) == ([], [])
+    assert page.seen.isdisjoint({"script", "link", "img", "iframe"})
+    assert "1337" not in text
+    assert "&lt;script&gt;" in text
+    assert os.access(path, os.R_OK)
