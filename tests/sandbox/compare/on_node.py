@@ -129,7 +129,7 @@ def _sign_again(certificate: x509.Certificate, ca: str) -> bytes:
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(begin).not_valid_after(end)
     for extension in certificate.extensions:
         builder = builder.add_extension(extension.value, extension.critical)
-    return t.cast("bytes", builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def replace(path: str, content: bytes) -> None:

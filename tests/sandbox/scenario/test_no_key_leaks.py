@@ -36,7 +36,7 @@ def fragments(key: str) -> set[str]:
 def test_no_fragment_of_a_key(said: dict[str, str], where: str) -> None:
     """Each line of each key, old and new, also in base64."""
     everything = said[where].replace("\\n", "\n")
-    assert len(everything) > 20
+    assert everything or where == "ansible", "Ansible clears up behind itself, the others leave something"
     leaked = [key.splitlines()[0] for key in node.private_keys() if any(fragment in everything for fragment in fragments(key))]
     assert leaked == []
 

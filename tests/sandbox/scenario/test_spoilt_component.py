@@ -18,13 +18,16 @@ Run = t.Tuple[t.Dict[str, t.List[t.Any]], int, str]
 
 @pytest.fixture(scope="module")
 def failed_run() -> t.Iterator[Run]:
-    """A forced rotation whose scheduler refuses to start until the run has begun to roll back: files before, status, output."""
+    """A forced rotation whose scheduler refuses to start until the run has begun to roll back: files before, status, output.
+
+    The time that it has to come back is longer than the five seconds after which the kubelet's back-off is suspected and cleared.
+    """
     node.on_node("systemctl", "restart", "kubelet")
     before = node.snapshot()
     node.sandbox("fault", COMPONENT, "refuse")
     select = "[?name=='scheduler.conf' || name=='apiserver']"
     command = node.playbook_command(
-        "rotate", *node.extra(certs_rotate_force=True, certs_rotate_select=select, certs_rotate_start_timeout_seconds=5)
+        "rotate", *node.extra(certs_rotate_force=True, certs_rotate_select=select, certs_rotate_start_timeout_seconds=12)
     )
     running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:

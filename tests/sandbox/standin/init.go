@@ -82,6 +82,9 @@ func (s *initSystem) keepKubelet() {
 				log.Printf("starting the kubelet: %v", err)
 			} else {
 				s.pid = pid
+				if err := showCgroup(pid, "/system.slice/kubelet.service"); err != nil {
+					log.Print(err)
+				}
 			}
 		}
 		s.mu.Unlock()

@@ -247,10 +247,19 @@ func (p *pod) start() {
 	cmd.Env = []string{"PATH=/usr/local/bin", "SANDBOX_CONTAINER_FAULTS=" + strings.TrimSpace(string(faults))}
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS}
+	hold, err := cmd.StdinPipe() // the container waits for its end before it becomes the component
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	defer hold.Close()
 	p.started = time.Now()
 	if err := cmd.Start(); err != nil {
 		log.Printf("%s: %v", p.name, err)
 		return
+	}
+	if err := showCgroup(cmd.Process.Pid, "/kubepods/burstable/pod"+p.uid+"/"+strings.ReplaceAll(uuid()+uuid(), "-", "")); err != nil {
+		log.Printf("%s: %v", p.name, err)
 	}
 	p.PID, p.UID = cmd.Process.Pid, p.uid
 	p.Ticks, _ = startTicks(p.PID)
