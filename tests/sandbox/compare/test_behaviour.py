@@ -156,12 +156,13 @@ def test_the_scheduler_releases_its_lease_when_stopped(target: Target) -> None:
     assert seen["acquired"] is not None
 
 
-def test_a_stopped_apiserver_lingers_and_says_403_while_it_starts(target: Target) -> None:
-    """The listener closes at once, the process stays for open watches; after its start it forbids everything for a while."""
+def test_a_stopped_apiserver_lingers_and_is_not_ready_while_it_starts(target: Target) -> None:
+    """The listener closes at once, the process stays for open watches; after its start it refuses for a while."""
     seen = target.call("stop_apiserver", "2")
     assert seen["closed"] < 1
     assert seen["lingered"]
-    assert 403 in seen["statuses"]
+    # 403 while its rules are not loaded yet (a slow poll may miss that second), 500 while it is not ready
+    assert {403, 500} & set(seen["statuses"])
     assert seen["statuses"][-1] == 200
     assert seen["ready"] < 30
 
