@@ -60,7 +60,8 @@ def rotate(access: NodeAccess, state: StateFolder, request: Request, limits: Lim
         recovered = finish_unfinished(state, transaction, request.run_id)
         wanted, done = _still_wanted(request.items, recovered)
         if not wanted:
-            return dict(empty_result(request.run_id), changed=bool(recovered), recovered=[entry.report() for entry in recovered])
+            report = [entry.report() for entry in recovered]
+            return dict(empty_result(request.run_id), changed=bool(recovered), recovered=report, warnings=done)
         node = access.discover()
         made = renewals(node, wanted, _policy(access, node, request))
         check_before(access, state, node, made, request.restart)

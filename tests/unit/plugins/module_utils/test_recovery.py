@@ -53,6 +53,16 @@ CHANGING = (
 )
 
 
+# One of each kind: a pair that reloads, a kubeconfig that needs a restart. More of them make no new kind of moment.
+FEW = ("apiserver", "scheduler.conf")
+
+
+@pytest.fixture(autouse=True)
+def fixture_no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed process does not lose what it wrote; only a power failure does, which no test here makes."""
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+
+
 class Tripwire:
     """Counts the calls that change something; at one of them, `strike` decides what happens."""
 
@@ -60,6 +70,7 @@ class Tripwire:
         self.node = node
         self.calls: list[str] = []
         self.strike: t.Callable[[int], None] = lambda _number: None
+        self.after_each: t.Callable[[], None] = lambda: None
         for name in CHANGING:
             monkeypatch.setattr(os, name, self._watched(name, getattr(os, name)))
         monkeypatch.setattr(os, "open", self._watched_open(os.open))
@@ -69,7 +80,7 @@ class Tripwire:
         def call(*args: t.Any, **kwargs: t.Any) -> t.Any:
             self._count("%s %s" % (name, args[-1] if isinstance(args[-1], str) else ""))
             result = real(*args, **kwargs)
-            assert_secret(self.node)
+            self.after_each()
             return result
 
         return call
@@ -145,7 +156,8 @@ def count_calls(root: Path, restart: str) -> list[str]:
     with pytest.MonkeyPatch.context() as patch:
         node = FakeNode(root)
         wire = Tripwire(node, patch)
-        attempt(node, node.wanted(), restart=restart)
+        wire.after_each = lambda: assert_secret(node)  # every killed run is the beginning of this one
+        attempt(node, node.wanted(*FEW), restart=restart)
     assert_good(node)
     return wire.calls
 
@@ -153,11 +165,11 @@ def count_calls(root: Path, restart: str) -> list[str]:
 @pytest.mark.parametrize("restart", ["auto", "always"])
 def test_killed_at_every_call(tmp_path: Path, restart: str) -> None:
     calls = count_calls(tmp_path / "whole", restart)
-    assert len(calls) > 150
+    assert len(calls) > 80
     for number, call in enumerate(calls, 1):
         node = FakeNode(tmp_path / str(number))
         before = node.tree()
-        items = node.wanted()
+        items = node.wanted(*FEW)
         with pytest.MonkeyPatch.context() as patch:
             Tripwire(node, patch).strike = killed_from(number)
             with pytest.raises(Killed):
@@ -169,13 +181,12 @@ def test_killed_at_every_call(tmp_path: Path, restart: str) -> None:
         assert_good(node)
         assert result["changed"] == bool(unfinished), (number, call)
         changed = {path for path, found in node.tree().items() if found[0] != before[path][0]}
-        assert len(changed) in (0, len([path for path in before if not path.endswith(("ca.crt", "ca.key"))])), (number, call)
+        assert len(changed) in (0, 3), (number, call)
         assert {path: found[1:] for path, found in node.tree().items()} == {path: found[1:] for path, found in before.items()}
         assert not attempt(node, ())["changed"], (number, call)
 
 
-@pytest.mark.parametrize("lasting", [False, True])
-@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EACCES])
+@pytest.mark.parametrize(("error", "lasting"), [(errno.ENOSPC, True), (errno.ENOSPC, False), (errno.EIO, False), (errno.EACCES, True)])
 def test_an_error_at_every_call(tmp_path: Path, error: int, lasting: bool) -> None:
     calls = count_calls(tmp_path / "whole", "auto")
     for number, call in enumerate(calls, 1):
@@ -186,7 +197,7 @@ def test_an_error_at_every_call(tmp_path: Path, error: int, lasting: bool) -> No
         with pytest.MonkeyPatch.context() as patch:
             Tripwire(node, patch).strike = failing(number, error, lasting)
             try:
-                outcome = attempt(node, node.wanted())["state"]
+                outcome = attempt(node, node.wanted(*FEW))["state"]
             except RotationFailed as failure:
                 outcome = failure.result.get("state")
                 assert errno.errorcode[error] in str(failure), (number, call)
@@ -198,7 +209,7 @@ def test_an_error_at_every_call(tmp_path: Path, error: int, lasting: bool) -> No
         # The disk is well again, and the next run needs nobody's help.
         attempt(node, ())
         if outcome == "failed":
-            attempt(node, node.wanted())
+            attempt(node, node.wanted(*FEW))
         assert_good(node)
 
 
