@@ -101,7 +101,7 @@ def call(argv: t.Sequence[str | os.PathLike[str]], **options: t.Any) -> str:
     done = subprocess.run(argv, capture_output=True, text=True, check=False, **options)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, argv))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
+    return str(done.stdout)
 
 
 def materialise_tree() -> None:

@@ -168,8 +168,8 @@ def importer(shell: Shell) -> None:
 
 
 def molecule(shell: Shell, scenario: str) -> None:
-    variables = {"MOLECULE_EPHEMERAL_DIRECTORY": str(WORK / "molecule" / scenario), "ANSIBLE_NOCOLOR": "1", "NO_COLOR": "1"}
-    shell.run("molecule", "test", "-s", scenario, **variables)
+    ephemeral = str(WORK / "molecule" / scenario)
+    shell.run("molecule", "test", "-s", scenario, MOLECULE_EPHEMERAL_DIRECTORY=ephemeral, ANSIBLE_NOCOLOR="1", NO_COLOR="1")
 
 
 def lab(shell: Shell) -> None:

@@ -87,7 +87,8 @@ def make_san(text: str) -> t.Any:
     kind, _colon, value = text.partition(":")
     if kind == "IP":
         return x509.IPAddress(ipaddress.ip_address(value))
-    return {"DNS": x509.DNSName, "URI": x509.UniformResourceIdentifier, "email": x509.RFC822Name}[kind](value)
+    kinds: dict[str, t.Callable[[str], t.Any]] = {"DNS": x509.DNSName, "URI": x509.UniformResourceIdentifier, "email": x509.RFC822Name}
+    return kinds[kind](value)
 
 
 def key_usage(*names: str) -> t.Any:

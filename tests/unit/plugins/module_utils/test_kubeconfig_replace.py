@@ -82,7 +82,7 @@ def test_changes_two_scalars_and_nothing_else() -> None:
     assert replace(kubeadm()) == kubeadm(b64(NEW_CERT), b64(NEW_KEY)).encode()
 
 
-STYLES = {
+STYLES: dict[str, t.Callable[[str, int], str]] = {
     "plain": lambda value, indent: value,
     "single": lambda value, indent: "'%s'" % value,
     "double": lambda value, indent: '"%s"' % value,
@@ -240,7 +240,7 @@ def layouts(draw: t.Any) -> t.Callable[[bytes, bytes], bytes]:
     indent = draw(st.integers(1, 6))
     others = draw(st.lists(NAMES.filter(lambda other: other != name), max_size=3, unique=True))
     before = draw(st.integers(0, len(others)))
-    line_end = draw(st.sampled_from(["\n", "\r\n"]))
+    line_end: str = draw(st.sampled_from(["\n", "\r\n"]))
     trailing = draw(st.sampled_from(["", " ", "  # c"]))
 
     def entry(who: str, cert: bytes, key: bytes) -> str:
@@ -256,7 +256,9 @@ def layouts(draw: t.Any) -> t.Callable[[bytes, bytes], bytes]:
     def render(cert: bytes, key: bytes) -> bytes:
         entries = [entry(other, OLD_CERT, OLD_KEY).replace("&anchor ", "").replace("&k ", "") for other in others]
         entries.insert(before, entry(name, cert, key))
-        text = comments[4] + "kind: Config\n" + comments[5] + "users:\n" + comments[6].join(entries) + comments[7] + "current-context: x\n"
+        text: str = (
+            comments[4] + "kind: Config\n" + comments[5] + "users:\n" + comments[6].join(entries) + comments[7] + "current-context: x\n"
+        )
         return text.replace("\n", line_end).encode()
 
     render.user = name  # type: ignore[attr-defined]

@@ -306,7 +306,7 @@ def test_thirteen_certificates_are_cheap() -> None:
 NAMES = st.lists(
     st.tuples(
         st.sampled_from([CN, ORG, "2.5.4.11", UNKNOWN]),
-        st.text(alphabet=st.characters(blacklist_categories=("Cs",), blacklist_characters="\x00"), min_size=1, max_size=10),
+        st.text(alphabet=st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"), min_size=1, max_size=10),
     ),
     max_size=4,
 )

@@ -274,7 +274,7 @@ NAME_TYPES = [
     x509.oid.NameOID.USER_ID,
     x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"),
 ]
-TEXT = st.text(alphabet=st.characters(blacklist_categories=("Cs",), blacklist_characters="\x00"), min_size=1, max_size=20)
+TEXT = st.text(alphabet=st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"), min_size=1, max_size=20)
 ATTRIBUTES = st.builds(x509.NameAttribute, st.sampled_from(NAME_TYPES), TEXT)
 RDNS = st.lists(ATTRIBUTES, min_size=1, max_size=3, unique_by=lambda a: (a.oid, a.value)).map(x509.RelativeDistinguishedName)
 SUBJECTS = st.lists(RDNS, max_size=4).map(x509.Name)
@@ -358,4 +358,5 @@ def test_the_file_is_what_go_would_write() -> None:
 
 def test_private_key_can_be_read_by_the_library_itself() -> None:
     renewed = renew(leaf(key="RSA-2048"))[1]
-    assert serialization.load_pem_private_key(renewed.private_key_pem, password=None).key_size == 2048
+    key: t.Any = serialization.load_pem_private_key(renewed.private_key_pem, password=None)
+    assert key.key_size == 2048
