@@ -185,7 +185,7 @@ class ApiClient:
 
 def split_address(address: str) -> tuple[str, int]:
     """`host:port` or `[ipv6]:port` as host and port. Raises CertopsError for anything else."""
-    host, _, port = address.rpartition(":")
+    host, _colon, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise CertopsError("%r is no address of the form host:port" % address)
     return host.strip("[]"), int(port)

@@ -97,7 +97,7 @@ def stop_process(process: Process, stop_timeout: float) -> bool:
 def restart_unit(unit: str, timeout: float) -> None:
     """`systemctl restart UNIT`. Raises CertopsError with systemd's words when it fails."""
     try:
-        result = subprocess.run(
+        result = subprocess.run(  # pylint: disable=ansible-bad-function  # there is no AnsibleModule in here
             ["systemctl", "restart", unit],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -15,7 +15,7 @@ import yaml
 pytest.importorskip("ansible.cli", reason="playbooks run on a controller; this Python has no ansible-core")
 
 from ansible_collections.certops.kubernetes.plugins.module_utils import _policy
-from ansible_collections.certops.kubernetes.tests.unit.stand_in import COLLECTION, Controller, authority, reader, record
+from ansible_collections.certops.kubernetes.tests.unit.stand_in.controller import COLLECTION, Controller, authority, reader, record
 
 PLAYBOOKS = ("inspect", "rotate")
 EMPTY = dict.fromkeys((name for name in _policy.OPTIONS if name != "certs_report_dir"), "")

@@ -17,7 +17,7 @@ import pytest
 
 pytest.importorskip("ansible.cli", reason="playbooks run on a controller; this Python has no ansible-core")
 
-from ansible_collections.certops.kubernetes.tests.unit.stand_in import Controller, authority, reader, record
+from ansible_collections.certops.kubernetes.tests.unit.stand_in.controller import Controller, authority, reader, record
 
 INSPECT = "certops.kubernetes.inspect"
 ROTATE = "certops.kubernetes.rotate"

@@ -15,7 +15,7 @@ pytest.importorskip("ansible.errors", reason="filters run on a controller; this 
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.certops.kubernetes.plugins.plugin_utils._filters import plain
-from ansible_collections.certops.kubernetes.tests.unit.stand_in import COLLECTION, record
+from ansible_collections.certops.kubernetes.tests.unit.stand_in.controller import COLLECTION, record
 
 NAMES = sorted(path.stem for path in (COLLECTION / "plugins" / "filter").glob("*.py"))
 
@@ -58,4 +58,4 @@ def test_plain_keeps_values() -> None:
     """Of each kind."""
     value = {"a": [1, 2.5, True, None, "x"], "b": {"c": ()}}
     assert plain(value) == {"a": [1, 2.5, True, None, "x"], "b": {"c": []}}
-    assert type(plain(Text("x"))) is str
+    assert plain(Text("x")).__class__ is str

@@ -20,7 +20,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._plan import (
     rotation_plan,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._policy import OPTIONS, policy
-from ansible_collections.certops.kubernetes.tests.unit.stand_in import DAY, authority, reader, record
+from ansible_collections.certops.kubernetes.tests.unit.stand_in.controller import DAY, authority, reader, record
 
 # Nodes have no jmespath, and need none: plans are made on the controller.
 needs_jmespath = pytest.mark.skipif(

@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.certops.kubernetes.plugins.module_utils._plan import rotation_plan
 from ansible_collections.certops.kubernetes.plugins.module_utils._policy import policy
 from ansible_collections.certops.kubernetes.plugins.module_utils._report import plan_lines, rotation_lines, run_report
-from ansible_collections.certops.kubernetes.tests.unit.stand_in import authority, reader, record
+from ansible_collections.certops.kubernetes.tests.unit.stand_in.controller import authority, reader, record
 
 RUN = {"id": "r1", "playbook": "rotate", "started_at": "x", "written_at": "y", "check_mode": False}
 INSPECTED = {"certificates": [record("apiserver", 10)], "problems": []}

@@ -16,7 +16,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._summary import
     record_level,
     summary_lines,
 )
-from ansible_collections.certops.kubernetes.tests.unit.stand_in import record
+from ansible_collections.certops.kubernetes.tests.unit.stand_in.controller import record
 
 
 def finding(severity: str, code: str = "key_mismatch") -> dict[str, str]:

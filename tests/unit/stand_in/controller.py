@@ -1,0 +1,135 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The collection with modules that stand in for the real ones, so that its playbooks run anywhere in seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import typing as t
+
+from ansible_collections.certops.kubernetes.plugins.module_utils._summary import RECORD_KEYS
+
+HERE = pathlib.Path(__file__).resolve().parent
+COLLECTION = HERE.parents[2]
+MODULES = ("certificate_info", "cluster_health_info", "certificate_rotation", "certificate_rollback")
+DAY = 86400
+
+
+def record(name: str, days: int | None = 300, **values: t.Any) -> dict[str, t.Any]:
+    """A certificate record with every key; `days` is what is left."""
+    made: dict[str, t.Any] = dict.fromkeys(RECORD_KEYS)
+    made.update(
+        cluster="kubernetes",
+        host="unknown",
+        node="node1",
+        name=name,
+        component="kube-apiserver",
+        usage="server",
+        source="file",
+        subject="CN=%s" % name,
+        serial="1",
+        fingerprint_sha256="a" * 64,
+        not_before="2026-01-01T00:00:00Z",
+        not_after=None if days is None else "2026-12-0%d" % (1 + days % 9),
+        seconds_left=None if days is None else days * DAY,
+        days_left=days,
+        lifetime_days=365,
+        status="ok",
+        ca="ca",
+        renewable=True,
+        externally_managed=False,
+        readers=[],
+        findings=[],
+        schema_version=1,
+    )
+    made.update(values)
+    return made
+
+
+def authority(days: int = 3000, **values: t.Any) -> dict[str, t.Any]:
+    """The cluster CA's record."""
+    fixed = {"usage": "ca", "ca": None, "renewable": False, "not_renewable_because": "a CA", "fingerprint_sha256": "c" * 64}
+    return record("ca", days, **{**fixed, **values})
+
+
+def reader(component: str, reload: str = "hot", in_use: str = "true") -> dict[str, str]:
+    """Who reads a certificate, and whether it has it."""
+    return {"component": component, "reload": reload, "in_use": in_use, "proof": "inode"}
+
+
+class Controller:
+    """A controller with the collection installed, and nodes made of JSON files."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        """Install the collection in a folder, with stand-ins for its modules."""
+        self.folder = folder
+        self.reports = folder / "reports"
+        self.inventory: dict[str, t.Any] = {}
+        installed = folder / "ansible_collections" / "certops" / "kubernetes"
+        for part in ("galaxy.yml", "meta", "playbooks", "roles", "plugins/filter", "plugins/plugin_utils", "plugins/module_utils", "awx"):
+            copy_of(COLLECTION / part, installed / part)
+        source = (HERE / "module.py").read_text()
+        (installed / "plugins" / "modules").mkdir()
+        for name in MODULES:
+            (installed / "plugins" / "modules" / f"{name}.py").write_text(source.replace('STAND_IN_NAME = ""', f'STAND_IN_NAME = "{name}"'))
+        self.installed = installed
+
+    def node(self, name: str, certificates: t.Any, groups: t.Sequence[str] = ("kube_control_plane",), **state: t.Any) -> None:
+        """Make a node of records; `health` are the gate's verdicts in turn, `rotation` and `broken` messages of modules that fail."""
+        variables = {
+            "ansible_connection": "local",
+            "ansible_remote_tmp": str(self.folder / name),
+            "ansible_python_interpreter": sys.executable,
+        }
+        if state.pop("lost", False):
+            variables.update(ansible_connection="ssh", ansible_host="127.0.0.1", ansible_port="1", ansible_ssh_retries="0")
+        for group in groups:
+            self.inventory.setdefault(group, {"hosts": {}})["hosts"][name] = variables
+        content = {"certificates": certificates, "health": ["healthy"], "calls": [], "validity": None, **state}
+        (self.folder / f"{name}.json").write_text(json.dumps(content))
+
+    def state(self, name: str) -> dict[str, t.Any]:
+        """What a node is like now."""
+        return t.cast("dict[str, t.Any]", json.loads((self.folder / f"{name}.json").read_text()))
+
+    def calls(self, name: str) -> list[str]:
+        """The modules that were called on a node, in turn."""
+        return [call["module"] for call in self.state(name)["calls"]]
+
+    def play(self, playbook: str, *arguments: str, **extra: t.Any) -> subprocess.CompletedProcess[str]:
+        """Run a playbook with extra variables; its reports go to `self.reports`."""
+        inventory = self.folder / "inventory.json"
+        inventory.write_text(json.dumps({"all": {"children": self.inventory}}))
+        variables = {"certs_report_dir": str(self.reports), **extra}
+        command = [sys.executable, "-m", "ansible.cli.playbook", "-i", str(inventory), playbook, "-e", json.dumps(variables), *arguments]
+        environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PYTEST_"))},
+            "ANSIBLE_COLLECTIONS_PATH": str(self.folder),
+            "ANSIBLE_HOME": str(self.folder / "home"),
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_SHOW_CUSTOM_STATS": "1",
+            "ANSIBLE_HOST_PATTERN_MISMATCH": "error",
+            "ANSIBLE_PIPELINING": "1",
+        }
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+
+    def report(self) -> dict[str, t.Any]:
+        """The newest JSON report."""
+        newest = max(self.reports.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+        return t.cast("dict[str, t.Any]", json.loads(newest.read_text()))
+
+
+def copy_of(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Copy a file or a folder, if it is there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    elif source.exists():
+        shutil.copy(source, target)
