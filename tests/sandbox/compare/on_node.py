@@ -14,6 +14,7 @@ import datetime
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -40,13 +41,17 @@ def manifest_argv(component: str) -> list[str]:
 
 
 def process(component: str) -> tuple[int, list[str]] | None:
-    """The running process whose argument vector is the manifest's (its first word by base name)."""
+    """The running process whose argument vector is the manifest's (its first word by base name) and that is in no ordinary pod."""
     wanted = manifest_argv(component)
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open("/proc/%s/cmdline" % pid, "rb") as stream:
                 argv = stream.read().decode().split("\0")[:-1]
+            with open("/proc/%s/cgroup" % pid, encoding="utf-8") as stream:
+                in_ordinary_pod = re.search("pod[0-9a-f]{8}[-_]", stream.read())
         except OSError:
+            continue
+        if in_ordinary_pod:
             continue
         if argv and [os.path.basename(argv[0]), *argv[1:]] == wanted:
             return int(pid), argv
@@ -206,6 +211,11 @@ def ask(who: str, method: str, url: str, body: str = "") -> dict[str, t.Any]:
         return {"status": response.status, "body": json.loads(text)}
     except ValueError:
         return {"status": response.status, "body": text}
+
+
+def statuses(questions: str) -> list[int]:
+    """The statuses of several GETs; `questions` is a JSON list of [who, URL]."""
+    return [ask(who, "GET", url)["status"] for who, url in json.loads(questions)]
 
 
 def lease(component: str) -> dict[str, t.Any]:

@@ -19,6 +19,7 @@ import typing as t
 from pathlib import Path
 
 DIRECTORY = Path(os.environ["CERTOPS_SANDBOX"])
+EXPIRED = Path(os.environ["CERTOPS_EXPIRED_SANDBOX"])
 STATE = Path(os.environ["CERTOPS_STATE"])
 REPORTS = Path(os.environ["CERTOPS_REPORTS"])
 INVENTORY = os.environ["CERTOPS_INVENTORY"]

@@ -10,8 +10,12 @@ as pods on this one. It has a network of its own. Nobody may take it for the nod
 
 from __future__ import annotations
 
+import sys
+import time
+
 import node
 
+VALIDITY_SECONDS = 60
 CGROUP = "0::/kubepods/burstable/pod0f6d2c1e-8a3b-4c5d-9e7f-112233445566/0a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f9\n"
 
 
@@ -33,7 +37,10 @@ def start_decoy() -> int:
 
 
 def main() -> None:
-    """Remember the node."""
+    """Remember the node; make another one that has expired by the time that it is needed."""
+    node.remember("expires.json", time.time() + VALIDITY_SECONDS)
+    days = str(VALIDITY_SECONDS / 86400)
+    node.sandbox("up", "--days-left", days, "--python", sys.executable, directory=node.EXPIRED)
     node.remember("decoy.json", start_decoy())
     node.remember("processes.json", node.processes())
     node.remember("kubeconfigs.json", {name: node.path(f"/etc/kubernetes/{name}").read_text() for name in node.KUBECONFIGS})
