@@ -27,7 +27,9 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import (
     Record,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._node_access import UNKNOWN, ClientProof, NodeAccess
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import Wanted, look_at
+from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import Wanted, facts, look_at
+from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import Request, rotate
 from ansible_collections.certops.kubernetes.plugins.module_utils._transaction import Limits
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import describe
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import pki
@@ -237,3 +239,19 @@ class FakeNode:
                 status = os.lstat(os.path.join(folder, name))
                 found[os.path.join(folder, name)] = (status.st_ino, status.st_mtime_ns, status.st_size)
         return found
+
+
+def run(node: FakeNode, *names: str, **options: t.Any) -> dict[str, t.Any]:
+    """Rotate these (all without names) on a node."""
+    request = Request("run", options.pop("items", None) or node.wanted(*names), health_seconds=1.0, **options)
+    return rotate(node.access(), node.state, request, LIMITS)
+
+
+def assert_consistent(node: FakeNode) -> None:
+    """Each certificate matches its key and its CA, and nothing was left lying about."""
+    found = node.discover()
+    for name in NAMES:
+        now = facts(look_at(node.credential(name)).leaf)
+        item = t.cast("t.Any", dataclasses.make_dataclass("Named", ["name"])(name))
+        assert disk_problem(found, item, now["fingerprint_sha256"]) is None
+    assert not [path for path in node.tree() if "certops" in path]
