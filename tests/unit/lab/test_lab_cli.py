@@ -211,5 +211,5 @@ def test_status_without_docker(lab: Lab) -> None:
 def test_scripts_are_executable_and_complete() -> None:
     for name in ("lab", "image/node/entrypoint", "image/lb/envoy", "image/podnet/podnet"):
         path = LAB.parent / name
-        assert path.read_text().startswith("#!/bin/"), name
+        assert path.read_text().startswith("#!/"), name
         assert os.access(path, os.X_OK), name

@@ -36,6 +36,7 @@ def load(path: pathlib.Path) -> t.Any:
 
 
 def sources() -> list[pathlib.Path]:
-    """Each file of the repository that a person writes."""
+    """Each file of the repository in which a person wrote something."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [ROOT / name for name in listed.split("\0") if name and not name.startswith("LICENSES/")]
+    paths = [ROOT / name for name in listed.split("\0") if name and not name.startswith(("LICENSES/", "COPYING"))]
+    return [path for path in paths if path.exists() and path.stat().st_size]
