@@ -35,6 +35,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credential
 API_SERVER_NAME = "kubernetes"
 
 _MAX_RESPONSE_BYTES = 16 * 1024 * 1024
+_CUT_OFF = (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected, ssl.SSLEOFError)
 _CERT_HAS_EXPIRED = 10  # OpenSSL: X509_V_ERR_CERT_HAS_EXPIRED
 _CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 _DURATION_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
@@ -172,6 +173,10 @@ class ApiClient:
         if isinstance(exc, ssl.SSLError) and "certificate expired" in str(exc).lower().replace("_", " "):
             source = self.identity.source if self.identity else "no certificate"
             return ApiError("%s: the server refuses our client certificate (%s) as expired" % (what, source), "client")
+        if isinstance(exc, _CUT_OFF) and self.identity and self.identity.expired(datetime.now(timezone.utc)):
+            # With TLS 1.3 the refusal comes after our handshake, and is lost when the connection is reset behind it.
+            cut = "the server ended the connection, and the client certificate in %s has expired" % self.identity.source
+            return ApiError("%s: %s" % (what, cut), "client")
         if isinstance(exc, ssl.SSLError):
             return ApiError("%s: TLS failed (%s)" % (what, exc.reason or exc.strerror or type(exc).__name__))
         if isinstance(exc, ConnectionRefusedError):

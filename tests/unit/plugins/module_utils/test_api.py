@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
+import threading
 import typing as t
 from pathlib import Path
 
@@ -90,6 +92,25 @@ def test_an_expired_server_certificate_is_recognised_and_may_be_overlooked(tmp_p
 def test_overlooking_dates_does_not_overlook_signatures(tmp_path: Path, ca: pki.Pair) -> None:
     with FakeServer(tmp_path, READY, server_pair(pki.make_ca(), expired=True)) as server:
         assert "not trusted" in str(failure(ApiClient(server.address, identity(ca), ignore_dates=True)))
+
+
+def test_an_expired_client_certificate_whose_refusal_is_lost(ca: pki.Pair) -> None:
+    """The server resets the connection, as happens when our request crosses its refusal."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+
+        def reset() -> None:
+            accepted = listener.accept()[0]
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            accepted.close()
+
+        server = threading.Thread(target=reset)
+        server.start()
+        error = failure(ApiClient("127.0.0.1:%d" % listener.getsockname()[1], identity(ca, expired=True)))
+        server.join()
+    assert (error.certificate_expired, error.expired_side) == (True, "client")
+    assert "ended the connection" in str(error)
 
 
 def test_an_expired_client_certificate_refused_in_the_handshake(tmp_path: Path, ca: pki.Pair) -> None:
