@@ -31,7 +31,7 @@ class Target:
         self.kind, _colon, place = name.partition(":")
         if self.kind == "sandbox":
             python = json.loads((Path(place) / "sandbox.json").read_text())["python"]
-            self.prefix = [sys.executable, str(HERE.parent / "sandbox"), "exec", "--dir", place, "--"]
+            self.prefix = [sys.executable, str(HERE.parent / "sandbox.py"), "exec", "--dir", place, "--"]
             self.python = python
         elif self.kind == "docker":
             self.prefix = ["docker", "exec", "-i", place]

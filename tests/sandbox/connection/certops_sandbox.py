@@ -29,7 +29,7 @@ options:
       - name: ansible_sandbox_dir
 """
 
-_SCRIPT = Path(__file__).resolve().parent.parent / "sandbox"
+_SCRIPT = Path(__file__).resolve().parent.parent / "sandbox.py"
 
 
 def _load_sandbox_command() -> t.Any:

@@ -51,7 +51,7 @@ def run(*argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
 
 def sandbox(command: str, *argv: str, directory: Path = DIRECTORY) -> str:
     """Standard output of `sandbox COMMAND --dir …`."""
-    return run(sys.executable, str(TESTS / "sandbox"), command, "--dir", str(directory), *argv).stdout
+    return run(sys.executable, str(TESTS / "sandbox.py"), command, "--dir", str(directory), *argv).stdout
 
 
 def on_node(*argv: str, directory: Path = DIRECTORY) -> str:
