@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import typing as t
 
@@ -14,66 +13,19 @@ import pytest
 import yaml
 from ansible_collections.certops.kubernetes.plugins.module_utils import _kubeconfig, _yaml_nodes
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
-from hypothesis import HealthCheck, given, settings
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.kubeconfigs import (
+    NEW_CERT,
+    NEW_KEY,
+    OLD_CERT,
+    OLD_KEY,
+    any_loader,
+    b64,
+    kubeadm,
+    loader,  # noqa: F401  # a fixture that every test here uses
+    replace,
+)
+from hypothesis import given
 from hypothesis import strategies as st
-
-OLD_CERT = b"-----BEGIN CERTIFICATE-----\nb2xk\n-----END CERTIFICATE-----\n"
-OLD_KEY = b"-----BEGIN RSA PRIVATE KEY-----\nc2VjcmV0\n-----END RSA PRIVATE KEY-----\n"
-NEW_CERT = b"-----BEGIN CERTIFICATE-----\n" + b"bmV3" * 300 + b"\n-----END CERTIFICATE-----\n"
-NEW_KEY = b"-----BEGIN EC PRIVATE KEY-----\n" + b"bmV3" * 60 + b"\n-----END EC PRIVATE KEY-----\n"
-CA = b"-----BEGIN CERTIFICATE-----\nY2E=\n-----END CERTIFICATE-----\n"
-
-
-def b64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
-KUBEADM = """apiVersion: v1
-clusters:
-- cluster:
-    certificate-authority-data: {ca}
-    server: https://10.0.0.1:6443
-  name: kubernetes
-contexts:
-- context:
-    cluster: kubernetes
-    user: kubernetes-admin
-  name: kubernetes-admin@kubernetes
-current-context: kubernetes-admin@kubernetes
-kind: Config
-preferences: {{}}
-users:
-- name: kubernetes-admin
-  user:
-    client-certificate-data: {cert}
-    client-key-data: {key}
-"""
-
-
-def kubeadm(cert: str = b64(OLD_CERT), key: str = b64(OLD_KEY)) -> str:
-    return KUBEADM.format(ca=b64(CA), cert=cert, key=key)
-
-
-def replace(text: str | bytes, user: str = "kubernetes-admin") -> bytes:
-    data = text.encode("utf-8") if isinstance(text, str) else text
-    return _kubeconfig.replace_user_credentials(data, user, NEW_CERT, NEW_KEY, "admin.conf")
-
-
-@pytest.fixture(autouse=True, params=["libyaml", "pure"])
-def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every test with the parser in C and with the one in Python, which a node may have instead."""
-    if request.param == "libyaml" and not yaml.__with_libyaml__:
-        pytest.skip("PyYAML without libyaml")
-    if request.param == "pure":
-        monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
-    return str(request.param)
-
-
-def any_loader(function: t.Any) -> t.Any:
-    """Hypothesis runs all its examples inside one use of the `loader` fixture: that is what we want."""
-    checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-    return settings(deadline=None, max_examples=80, suppress_health_check=checks)(function)
-
 
 # --- writing ---
 
