@@ -192,7 +192,7 @@ def _remedy(credential: Credential, renewable: Renewability) -> str:
     if credential.self_signed_is_normal:
         return "Move the file and its key away and restart the kubelet: it makes new ones."
     if credential.managed_by == "kubelet":
-        return "The kubelet should have renewed it by itself: look at its log and at rotateCertificates, then restart it."
+        return "The kubelet renews it by itself after 70 to 90 % of its lifetime: if it did not, look at its log and at rotateCertificates."
     if renewable.externally_managed:
         return "Have it signed anew where the key of its CA is kept (%s)." % renewable.because
     return "It cannot be renewed here yet: %s." % renewable.because
