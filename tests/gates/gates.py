@@ -32,8 +32,10 @@ from environment import (
 LONGEST = 45 * 60  # seconds that a command may take before it counts as hung
 LAB = CHECKOUT / "lab" / "lab"
 # Folders whose Python files import each other by their bare names
-STANDALONE = ("lab", "tests/bench", "tests/gates", "tests/kind", "tests/sandbox", "tests/sandbox/compare", "tests/sandbox/scenario")
-STANDALONE += ("tests/unit/lab", "tests/unit/project")
+STANDALONE = (
+    *("lab", "tests/bench", "tests/gates", "tests/kind", "tests/unit/lab", "tests/unit/project"),
+    *("tests/sandbox", "tests/sandbox/compare", "tests/sandbox/scenario"),
+)
 BUILT = {"changelogs", "docs", "meta", "playbooks", "plugins", "roles", "LICENSES", "COPYING", "MANIFEST.json", "FILES.json"}
 BUILT |= {"CHANGELOG.md", "CHANGELOG.rst", "CONTRIBUTING.md", "README.md", "REUSE.toml"}
 
@@ -65,7 +67,8 @@ class Shell:
             except subprocess.TimeoutExpired:
                 raise Failed(f"{pathlib.Path(argv[0]).name}: no end after {LONGEST // 60} minutes") from None
         if code:
-            raise Failed(f"{pathlib.Path(argv[0]).name} {' '.join(map(str, argv[1:3]))}: exit {code}")
+            said = [pathlib.Path(argv[0]).name, *(str(word) for word in argv[1:2] if not str(word).startswith("-"))]
+            raise Failed(f"{' '.join(said)}: exit {code}")
 
 
 @dataclasses.dataclass(frozen=True)
