@@ -14,6 +14,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import typing as t
 import zipfile
 
@@ -87,7 +88,7 @@ def venv(python: pathlib.Path, *names: str) -> pathlib.Path:
     folder = CACHE / "venvs" / f"{'-'.join(names)}-{python.name}-{key}"
     with only_one(folder.name):
         if not (folder / "complete").exists():
-            print(f"  making {folder}", flush=True)
+            print(f"  making {folder}", file=sys.stderr, flush=True)
             shutil.rmtree(folder, ignore_errors=True)
             call([python, "-m", "venv", folder])
             options = [part for path in requirements for part in ("-r", path)]
