@@ -2,15 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A kubeconfig as kubeadm writes it, and a fixture that tries both YAML parsers: shared by the tests of _kubeconfig.py."""
+"""A kubeconfig as kubeadm writes it, shared by the tests of _kubeconfig.py."""
 
 from __future__ import annotations
 
 import base64
 import typing as t
 
-import pytest
-import yaml
 from ansible_collections.certops.kubernetes.plugins.module_utils import _kubeconfig
 from hypothesis import HealthCheck, settings
 
@@ -54,16 +52,6 @@ def kubeadm(cert: str = b64(OLD_CERT), key: str = b64(OLD_KEY)) -> str:
 def replace(text: str | bytes, user: str = "kubernetes-admin") -> bytes:
     data = text.encode("utf-8") if isinstance(text, str) else text
     return _kubeconfig.replace_user_credentials(data, user, NEW_CERT, NEW_KEY, "admin.conf")
-
-
-@pytest.fixture(autouse=True, params=["libyaml", "pure"])
-def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every test with the parser in C and with the one in Python, which a node may have instead."""
-    if request.param == "libyaml" and not yaml.__with_libyaml__:
-        pytest.skip("PyYAML without libyaml")
-    if request.param == "pure":
-        monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
-    return str(request.param)
 
 
 def any_loader(function: t.Any) -> t.Any:

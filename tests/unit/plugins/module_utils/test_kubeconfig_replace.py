@@ -21,11 +21,12 @@ from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.kube
     any_loader,
     b64,
     kubeadm,
-    loader,  # noqa: F401  # a fixture that every test here uses
     replace,
 )
 from hypothesis import given
 from hypothesis import strategies as st
+
+pytestmark = pytest.mark.usefixtures("loader")
 
 # --- writing ---
 
