@@ -242,11 +242,12 @@ STATIC = (
     Gate("changelog", changelog),
     Gate("licences", licences),
 )
+# The longest one first, beside which the others run
 FAST = (
+    Gate("molecule, main job", main_job),
     *STATIC,
     Gate("units, fast", units_but_for_recovery),
     Gate("sanity, one Python", sanity_of_one_python),
-    Gate("molecule, main job", main_job),
 )
 FULL = (
     *STATIC,
