@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import typing as t
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -125,7 +125,7 @@ def test_a_chain_through_an_intermediate(tree: KubeadmTree) -> None:
     template = pki.make_ca("between", key=intermediate_key)
     extensions = [(extension.value, extension.critical) for extension in template.cert.extensions]
     intermediate = pki.make_leaf(root, "between", key=intermediate_key, extensions=extensions)
-    leaf = pki.make_leaf(intermediate, "x")
+    leaf = pki.make_leaf(intermediate, "x", not_after=datetime.now(timezone.utc) + timedelta(days=90))
     write(tree.cert("apiserver"), leaf.cert_pem + intermediate.cert_pem, 0o644)
     write(tree.key("apiserver"), leaf.key_pem, 0o600)
     record = inspect(tree)["apiserver"]
