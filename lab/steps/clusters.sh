@@ -55,6 +55,7 @@ check_validity() {
 kubeconfig_path() { echo "$LAB_CACHE/$1.kubeconfig"; }
 nodes_of() { docker ps -a --filter "label=io.x-k8s.kind.cluster=$1" --format '{{.Names}}' | sort; }
 cluster_exists() { [ -n "$(nodes_of "$1")" ]; }
+# nothing, for a cluster that the lab did not make
 settings_of() { cat "$LAB_CACHE/clusters/$1" 2>/dev/null || true; }
 k() { "$BIN/kubectl" --kubeconfig "$(kubeconfig_path "$1")" "${@:2}"; }
 
@@ -113,6 +114,7 @@ cluster_create() {
 	rm -f "$(kubeconfig_path "$name")"
 	if ! cluster_begin "$@"; then
 		rm -rf "$LAB_CACHE/log/cluster-$name"
+		# the cluster has failed already: what of its logs there is helps, and their absence is no other failure
 		"$BIN/kind" export logs --name "$name" "$LAB_CACHE/log/cluster-$name" || true
 		docker_remove "$name"
 		echo "The nodes' logs are in $LAB_CACHE/log/cluster-$name"

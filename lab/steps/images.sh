@@ -30,6 +30,7 @@ build_single() {
 	fi
 }
 
+# nothing, where there is no such image yet
 image_key() { docker image inspect -f "{{index .Config.Labels \"$LABEL\"}}" "$1" 2>/dev/null || true; }
 
 # With a client that lacks the buildx plugin only the old builder works.
