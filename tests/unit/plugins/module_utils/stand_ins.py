@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import subprocess
 import sys
 import threading
@@ -13,10 +15,16 @@ import time
 import typing as t
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import Process
-from ansible_collections.certops.kubernetes.plugins.module_utils._processes import list_processes
+from ansible_collections.certops.kubernetes.plugins.module_utils._processes import RunningProcess, list_processes
+
+if t.TYPE_CHECKING:
+    from collections.abc import Collection
 
 _OBEDIENT = "import time; print(flush=True); time.sleep(60)"
 _STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+# Tells the processes of this test run from those of clusters, sandboxes and other test runs on the same machine.
+_MARK = "--id=%d-" % os.getpid()
+_number = itertools.count()
 
 
 def start(name: str, stubborn: bool = False, *arguments: str) -> subprocess.Popen[bytes]:
@@ -33,12 +41,17 @@ def look_up(pid: int) -> Process:
     return next(running.process for running in list_processes() if running.process.pid == pid)
 
 
+def list_own_processes(proc: str = "/proc", names: Collection[str] | None = None) -> list[RunningProcess]:
+    """`list_processes`, as on a machine where nothing but this test's kubelets start components."""
+    return [running for running in list_processes(proc, names) if any(word.startswith(_MARK) for word in running.argv)]
+
+
 class Kubelet:
     """Starts a component again `delay` seconds after it ended; not before `cleared` is set, with `backs_off`."""
 
     def __init__(self, name: str, stubborn: bool = False, delay: float = 0.05, backs_off: bool = False) -> None:
         self._name, self._stubborn, self._delay = name, stubborn, delay
-        self._argument = "--id=%d" % id(self)  # no other test's process has the same command line
+        self._argument = "%s%d" % (_MARK, next(_number))  # no other test's process has the same command line
         self.cleared = threading.Event()
         if not backs_off:
             self.cleared.set()

@@ -23,7 +23,7 @@ from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake
     lease_path,
     server_pair,
 )
-from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.stand_ins import Kubelet
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.stand_ins import Kubelet, list_own_processes
 
 KCM = "kube-controller-manager"
 HOST = os.uname().nodename
@@ -66,6 +66,11 @@ class ControllerManager:
     def _acquire_if_free(self) -> None:
         if not self.lease["spec"]["holderIdentity"]:
             self.hold(HOST + "_new")
+
+
+@pytest.fixture(autouse=True)
+def fixture_nothing_else_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_activation, "list_processes", list_own_processes)
 
 
 @pytest.fixture(name="make")
