@@ -59,8 +59,9 @@ make_base() {
 	local root
 	root=$(mktemp -d "$LAB_CACHE/debian.XXXXXX")
 	# shellcheck disable=SC2064  # this very folder
-	trap "rm -rf '$root'" EXIT
-	debootstrap --variant=minbase "$DEBIAN" "$root" ${LAB_DEBIAN_MIRROR:+"$LAB_DEBIAN_MIRROR"}
+	trap "rm -rf --one-file-system '$root'" EXIT
+	# In a mount namespace of its own: debootstrap mounts /proc in there, and one that is killed would leave it behind for the next rm.
+	unshare --mount debootstrap --variant=minbase "$DEBIAN" "$root" ${LAB_DEBIAN_MIRROR:+"$LAB_DEBIAN_MIRROR"}
 	tar -C "$root" -c . | docker import -c "LABEL $LABEL=$1" - "$BASE_IMAGE"
 }
 
