@@ -198,24 +198,10 @@ def importer(shell: Shell) -> None:
 
 def molecule(shell: Shell, scenario: str) -> None:
     """A scenario from its beginning to its end."""
-    molecule_step(shell, "test", scenario)
+    variables = {"MOLECULE_EPHEMERAL_DIRECTORY": str(WORK / "molecule" / scenario), "ANSIBLE_NOCOLOR": "1", "NO_COLOR": "1"}
+    shell.run("molecule", "test", "-s", scenario, cwd=COLLECTION, **variables)
     if "Missing playbook" in shell.log.read_text(errors="replace"):
         raise Failed("a step of the scenario has no playbook, so it did nothing: see 'Missing playbook' in the log")
-
-
-def molecule_step(shell: Shell, step: str, scenario: str) -> None:
-    """One of molecule's commands."""
-    variables = {"MOLECULE_EPHEMERAL_DIRECTORY": str(WORK / "molecule" / scenario), "ANSIBLE_NOCOLOR": "1", "NO_COLOR": "1"}
-    shell.run("molecule", step, "-s", scenario, cwd=COLLECTION, **variables)
-
-
-def main_job(shell: Shell) -> None:
-    """The scenario without what is tried when things go wrong, which takes minutes."""
-    try:
-        for step in ("destroy", "converge", "idempotence", "verify"):
-            molecule_step(shell, step, "default")
-    finally:
-        molecule_step(shell, "destroy", "default")
 
 
 def lab(shell: Shell) -> None:
@@ -244,7 +230,7 @@ STATIC = (
 )
 # The longest one first, beside which the others run
 FAST = (
-    Gate("molecule, main job", main_job),
+    Gate("molecule default", lambda shell: molecule(shell, "default")),
     *STATIC,
     Gate("units, fast", units_but_for_recovery),
     Gate("sanity, one Python", sanity_of_one_python),
@@ -253,6 +239,7 @@ FULL = (
     *STATIC,
     Gate("sanity, newest core", sanity),
     Gate("molecule default", lambda shell: molecule(shell, "default")),
+    Gate("molecule faults", lambda shell: molecule(shell, "faults")),
     Gate("units 3.8, oldest cryptography", lambda shell: units(shell, "3.8", "oldest")),
     *(Gate(f"units {version}", functools.partial(units, version=version, cryptography="newest")) for version in NODE_PYTHONS),
     Gate("sanity, oldest core", lambda shell: sanity(shell, "oldest")),
