@@ -171,6 +171,7 @@ cluster_remove() {
 		say "cluster $1: not there"
 	fi
 	rm -f "$LAB_CACHE/clusters/$1" "$(kubeconfig_path "$1")"
+	rm -rf "$(ssh_dir "$1")"
 }
 
 # As kind does it, without needing kind

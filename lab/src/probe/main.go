@@ -27,8 +27,10 @@ const defaultPath = "/api/v1/namespaces/default"
 // options are the command line's.
 type options struct {
 	urls       []string
+	writes     []string
 	watches    []string
 	every      time.Duration
+	writeEvery time.Duration
 	timeout    time.Duration
 	duration   time.Duration
 	kubeconfig string
@@ -47,11 +49,16 @@ func parseOptions() options {
 		o.urls = append(o.urls, s)
 		return nil
 	})
+	flag.Func("write", "`PATH` or URL of a ConfigMap that exists, to be changed meanwhile, repeatable", func(s string) error {
+		o.writes = append(o.writes, s)
+		return nil
+	})
 	flag.Func("watch", "`PATH` or URL to watch meanwhile, repeatable, e.g. /api/v1/namespaces/default/configmaps", func(s string) error {
 		o.watches = append(o.watches, s)
 		return nil
 	})
 	flag.DurationVar(&o.every, "every", 50*time.Millisecond, "pace of the requests to each URL")
+	flag.DurationVar(&o.writeEvery, "write-every", time.Second, "pace of the changes to each ConfigMap")
 	flag.DurationVar(&o.timeout, "timeout", 5*time.Second, "of one request; a slower one counts as failed")
 	flag.DurationVar(&o.duration, "for", 0, "how long; 0: until SIGINT or SIGTERM, which always end it")
 	flag.StringVar(&o.kubeconfig, "kubeconfig", "", "`FILE` with server, CA and credentials of its current context, read once, at the start")
@@ -66,8 +73,8 @@ func parseOptions() options {
 	if flag.NArg() > 0 {
 		fail(fmt.Errorf("unexpected argument %q", flag.Arg(0)))
 	}
-	if o.every <= 0 || o.timeout <= 0 {
-		fail(fmt.Errorf("--every and --timeout must be positive"))
+	if o.every <= 0 || o.writeEvery <= 0 || o.timeout <= 0 {
+		fail(fmt.Errorf("--every, --write-every and --timeout must be positive"))
 	}
 	return o
 }
@@ -82,6 +89,8 @@ func main() {
 		urls, err = resolve(access.server, []string{defaultPath})
 		fail(err)
 	}
+	writeURLs, err := resolve(access.server, o.writes)
+	fail(err)
 	watchURLs, err := resolve(access.server, o.watches)
 	fail(err)
 
@@ -99,10 +108,11 @@ func main() {
 	for i, u := range watchURLs {
 		wg.Go(func() { watches[i] = watch(ctx, u, access, begin) })
 	}
-	results := requestAll(ctx, urls, access, o, begin)
+	jobs := jobsFor(urls, writeURLs, access, o)
+	results := runAll(ctx, jobs, o, begin)
 	wg.Wait()
 
-	sum := summarise(begin, urls, results)
+	sum := summarise(begin, jobs, results)
 	sum.Watches = watches
 	fail(write(o.out, sum))
 	if sum.Failed > 0 {
@@ -111,10 +121,28 @@ func main() {
 }
 
 // requestAll requests every URL at each tick until ctx ends; a request under way then is still counted.
-func requestAll(ctx context.Context, urls []string, a access, o options, begin time.Time) [][]result {
-	results := make([][]result, len(urls))
-	answered := make([]bool, len(urls))
-	waiting := len(urls)
+// A job is one kind of request, made again and again at its own pace.
+type job struct {
+	name  string
+	every time.Duration
+	do    func() result
+}
+
+func jobsFor(urls, writes []string, a access, o options) []job {
+	var jobs []job
+	for _, u := range urls {
+		jobs = append(jobs, job{u, o.every, func() result { return read(u, a, o.timeout) }})
+	}
+	for _, u := range writes {
+		jobs = append(jobs, job{"PATCH " + u, o.writeEvery, func() result { return change(u, a, o.timeout) }})
+	}
+	return jobs
+}
+
+func runAll(ctx context.Context, jobs []job, o options, begin time.Time) [][]result {
+	results := make([][]result, len(jobs))
+	answered := make([]bool, len(jobs))
+	waiting := len(jobs)
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	record := func(i int, r result) {
@@ -123,7 +151,7 @@ func requestAll(ctx context.Context, urls []string, a access, o options, begin t
 		results[i] = append(results[i], r)
 		if r.err != "" {
 			if o.verbose {
-				fmt.Fprintf(os.Stderr, "%6d ms %s %s\n", r.start.Sub(begin).Milliseconds(), urls[i], r.err)
+				fmt.Fprintf(os.Stderr, "%6d ms %s %s\n", r.start.Sub(begin).Milliseconds(), jobs[i].name, r.err)
 			}
 			return
 		}
@@ -134,22 +162,23 @@ func requestAll(ctx context.Context, urls []string, a access, o options, begin t
 			}
 		}
 	}
-	tick := time.NewTicker(o.every)
-	defer tick.Stop()
-	for ctx.Err() == nil {
-		for i, u := range urls {
-			wg.Go(func() { record(i, request(u, a, o.timeout)) })
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-		}
+	for i, j := range jobs {
+		wg.Go(func() {
+			tick := time.NewTicker(j.every)
+			defer tick.Stop()
+			for ctx.Err() == nil {
+				wg.Go(func() { record(i, j.do()) })
+				select {
+				case <-tick.C:
+				case <-ctx.Done():
+				}
+			}
+		})
 	}
 	wg.Wait()
 	return results
 }
 
-// resolve turns paths into URLs of the kubeconfig's server.
 func resolve(server string, given []string) ([]string, error) {
 	var out []string
 	for _, g := range given {

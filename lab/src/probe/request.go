@@ -32,10 +32,13 @@ func client(a access, timeout time.Duration) http.Client {
 	return http.Client{Timeout: timeout, Transport: &http.Transport{TLSClientConfig: a.tls, DisableKeepAlives: true}}
 }
 
-func get(ctx context.Context, u string, a access, timeout time.Duration) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+func send(ctx context.Context, method, u string, body io.Reader, a access, timeout time.Duration) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, u, body)
 	if err != nil {
 		return nil, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/merge-patch+json")
 	}
 	if a.token != "" {
 		req.Header.Set("Authorization", "Bearer "+a.token)
@@ -44,10 +47,19 @@ func get(ctx context.Context, u string, a access, timeout time.Duration) (*http.
 	return c.Do(req)
 }
 
-// request asks once, over a connection of its own.
-func request(u string, a access, timeout time.Duration) (r result) {
+func read(u string, a access, timeout time.Duration) result {
+	return request(http.MethodGet, u, nil, a, timeout)
+}
+
+// change writes the time into a ConfigMap: a request that the API server must pass on to etcd.
+func change(u string, a access, timeout time.Duration) result {
+	body := fmt.Sprintf(`{"data": {"probe": "%d"}}`, time.Now().UnixNano())
+	return request(http.MethodPatch, u, strings.NewReader(body), a, timeout)
+}
+
+func request(method, u string, body io.Reader, a access, timeout time.Duration) (r result) {
 	r.start = time.Now()
-	resp, err := get(context.Background(), u, a, timeout)
+	resp, err := send(context.Background(), method, u, body, a, timeout)
 	if err == nil {
 		_, err = io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
@@ -117,7 +129,7 @@ func watch(ctx context.Context, u string, a access, begin time.Time) watchReport
 	parsed.RawQuery = query.Encode()
 
 	for ctx.Err() == nil {
-		resp, err := get(ctx, parsed.String(), a, 0)
+		resp, err := send(ctx, http.MethodGet, parsed.String(), nil, a, 0)
 		if err == nil && resp.StatusCode != http.StatusOK {
 			resp.Body.Close()
 			err = fmt.Errorf("HTTP %d", resp.StatusCode)

@@ -41,11 +41,11 @@ type summary struct {
 	Watches []watchReport `json:"watches"`
 }
 
-func summarise(begin time.Time, urls []string, results [][]result) summary {
+func summarise(begin time.Time, jobs []job, results [][]result) summary {
 	sum := summary{Begin: unix(begin), End: unix(time.Now()), figures: newFigures()}
-	for i, u := range urls {
+	for i, j := range jobs {
 		f := measure(begin, results[i])
-		sum.Targets = append(sum.Targets, target{u, f})
+		sum.Targets = append(sum.Targets, target{j.name, f})
 		sum.add(f)
 	}
 	return sum

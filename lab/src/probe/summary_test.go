@@ -52,7 +52,7 @@ func TestSerialsBehindALoadBalancerAreNoChanges(t *testing.T) {
 
 func TestSumOfTargets(t *testing.T) {
 	begin := time.Unix(1000, 0)
-	sum := summarise(begin, []string{"u", "v"}, [][]result{
+	sum := summarise(begin, []job{{name: "u"}, {name: "v"}}, [][]result{
 		{at(begin, 0, "a", ""), at(begin, 40, "", "EOF")},
 		{at(begin, 0, "b", ""), at(begin, 20, "", "EOF"), at(begin, 70, "b", "")},
 	})
