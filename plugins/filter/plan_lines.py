@@ -11,13 +11,18 @@ author:
   - certops.kubernetes contributors (@certops)
 version_added: 0.1.0
 description:
-  - One line for each item that is renewed, activated or reported, with its reason; then how many need nothing.
+  - The order of the nodes, where there are several; one line for each item that is renewed, activated or reported, with its
+    reason; then how many need nothing.
+positional: nodes
 options:
   _input:
     description: A plan, as P(certops.kubernetes.rotation_plan#filter) returns it.
     type: list
     elements: dict
     required: true
+  nodes:
+    description: What RV(certops.kubernetes.certificate_info#module:node) says, by inventory name.
+    type: dict
 """
 
 EXAMPLES = r"""

@@ -12,6 +12,7 @@ author:
 version_added: 0.1.0
 description:
   - A rotation handles one cluster, and only while all its control-plane nodes can be inspected.
+  - Nodes with different cluster CAs, front-proxy CAs, etcd CAs or service-account keys stand against it.
 positional: control_plane
 options:
   _input:
@@ -42,7 +43,7 @@ _value:
 
 import typing as t
 
-from ansible_collections.certops.kubernetes.plugins.module_utils._plan import rotation_obstacles
+from ansible_collections.certops.kubernetes.plugins.module_utils._obstacles import rotation_obstacles
 from ansible_collections.certops.kubernetes.plugins.plugin_utils._filters import as_filter
 
 

@@ -74,10 +74,10 @@ def node_identity(node: Node, now: datetime, names: t.Sequence[str] = ADMIN_KUBE
     raise CertopsError("no kubeconfig of this node can be used to ask its API server: %s" % "; ".join(reasons))
 
 
-def api_client(node: Node, now: datetime, timeout: float = 5.0, ignore_dates: bool = False) -> ApiClient:
-    """A client of this node's API server, with the best identity that the node has. Raises CertopsError."""
+def api_client(node: Node, now: datetime, timeout: float = 5.0, ignore_dates: bool = False, server: str | None = None) -> ApiClient:
+    """A client of this node's API server (or of the one at `server`), with the best identity that the node has. Raises CertopsError."""
     identity = node_identity(node, now)[1]
-    return ApiClient(api_address(node), identity, ca_pem=_cluster_ca(node, identity), timeout=timeout, ignore_dates=ignore_dates)
+    return ApiClient(server or api_address(node), identity, ca_pem=_cluster_ca(node, identity), timeout=timeout, ignore_dates=ignore_dates)
 
 
 def leader_client(node: Node, component: str, now: datetime, timeout: float = 5.0) -> ApiClient:

@@ -44,6 +44,7 @@ class Status:
     leader_id: str
     raft_term: int
     raft_index: int
+    revision: int  # of the key space; the same on every member that keeps up
     version: str
     errors: tuple[str, ...]  # alarms such as NOSPACE and CORRUPT
     is_learner: bool
@@ -85,6 +86,17 @@ def etcd_address(node: Node) -> str:
     return address_of_url(urls[0]) if urls and urls[0] else component_address(node, "etcd", "", "", 2379)
 
 
+def etcd_servers(node: Node) -> list[str]:
+    """Where etcd can be asked from this node: its own member, else every server that its API server uses. Raises CertopsError."""
+    if "etcd" in node.components:
+        return [etcd_address(node)]
+    api_server = node.components.get("kube-apiserver")
+    urls = (api_server.flag("etcd-servers") or "") if api_server else ""
+    if not urls:
+        raise CertopsError("this node runs no etcd, and its API server does not say where etcd is (--etcd-servers)")
+    return [address_of_url(url) for url in urls.split(",") if url.strip()]
+
+
 def etcd_client(server: str, identity: Identity, timeout: float = 5.0) -> ApiClient:
     """A client of one member, whose certificate must name the address (kubeadm writes each address into it)."""
     return ApiClient(server, identity, timeout=timeout, names=())
@@ -110,28 +122,25 @@ def endpoint_status(client: ApiClient) -> Status:
         leader_id=str(answer.get("leader", "0")),
         raft_term=int(answer.get("raftTerm", 0)),
         raft_index=int(answer.get("raftIndex", 0)),
+        revision=int((answer.get("header") or {}).get("revision", 0)),
         version=str(answer.get("version", "")),
         errors=tuple(str(error) for error in answer.get("errors") or ()),
         is_learner=bool(answer.get("isLearner", False)),
     )
 
 
-def member_problem(member: Member, identity: Identity, timeout: float = 5.0) -> str | None:
-    """Why a member is not healthy, or None. Each member is asked itself. Raises ApiError only for an expired certificate."""
-    who = "etcd member %s" % (member.name or member.id)
+def ask_member(member: Member, identity: Identity, timeout: float = 5.0) -> Status:
+    """What a member says of itself, asked at its own addresses. Raises ApiError with every reason when it does not answer."""
     if not member.name or not member.client_urls:
-        return "%s (%s) was added but has never started" % (who, ", ".join(member.peer_urls))
-    reasons = []
+        raise ApiError("it was added (%s) but has never started" % ", ".join(member.peer_urls))
+    reasons: list[ApiError] = []
     for url in member.client_urls:
         try:
-            status = endpoint_status(etcd_client(address_of_url(url), identity, timeout))
+            return endpoint_status(etcd_client(address_of_url(url), identity, timeout))
         except ApiError as exc:
-            if exc.certificate_expired:
-                raise
-            reasons.append(str(exc))
-            continue
-        return _status_problem(who, status)
-    return "%s does not answer: %s" % (who, "; ".join(reasons))
+            reasons.append(exc)
+    expired = next((reason.expired_side for reason in reasons if reason.expired_side), None)
+    raise ApiError("; ".join(str(reason) for reason in reasons), expired)
 
 
 def address_of_url(url: str) -> str:
@@ -139,7 +148,8 @@ def address_of_url(url: str) -> str:
     return url.strip().split("://", 1)[-1].split("/", 1)[0]
 
 
-def _status_problem(who: str, status: Status) -> str | None:
+def status_problem(who: str, status: Status) -> str | None:
+    """Why a member that answers is not healthy, or None; `who` begins the sentence."""
     if status.errors:
         return "%s has raised an alarm: %s" % (who, ", ".join(status.errors))
     if status.leader_id == "0":
@@ -164,10 +174,12 @@ __all__ = (
     "Member",
     "Status",
     "address_of_url",
+    "ask_member",
     "endpoint_status",
     "etcd_address",
     "etcd_client",
     "etcd_identity",
-    "member_problem",
+    "etcd_servers",
     "members",
+    "status_problem",
 )

@@ -24,16 +24,19 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._access import 
     node_identity,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiError, readyz
+from ansible_collections.certops.kubernetes.plugins.module_utils._cluster_health import check_etcd_members, check_other_api_servers
 from ansible_collections.certops.kubernetes.plugins.module_utils._etcd import (
+    endpoint_status,
     etcd_address,
     etcd_client,
     etcd_identity,
-    member_problem,
     members,
+    status_problem,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._lease import get_lease
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._readiness import readiness_probe
+from ansible_collections.certops.kubernetes.plugins.module_utils._verdict import Check, Health, blame, explain, judge
 
 if t.TYPE_CHECKING:
     from datetime import datetime
@@ -49,32 +52,15 @@ _KUBELET_CREDENTIALS = ("kubelet-client", "kubelet.conf")
 
 
 @dataclass(frozen=True)
-class Check:
-    """One answer of the gate. `caused_by_expired`: names of the expired certificates that explain a failure."""
+class Surroundings:
+    """What is known about the rest of the cluster by whoever asks for it to be looked at too."""
 
-    name: str
-    ok: bool
-    message: str
-    caused_by_expired: tuple[str, ...] = ()
+    planned_elsewhere: tuple[str, ...] = ()  # certificates that are about to be renewed on other nodes
+    restarts: tuple[str, ...] = ()  # components of this node that are about to be restarted
 
 
-@dataclass(frozen=True)
-class Health:
-    """The gate's verdict: healthy, expired_only (nothing is wrong but what the plan cures) or unhealthy."""
-
-    verdict: str
-    checks: tuple[Check, ...]
-
-    def summary(self) -> str:
-        """The verdict and what led to it, in one line."""
-        failed = [check.message for check in self.checks if not check.ok]
-        return (
-            "healthy: %s" % ", ".join(check.name for check in self.checks) if not failed else "%s: %s" % (self.verdict, "; ".join(failed))
-        )
-
-
-def check_health(node: Node, now: datetime, planned: t.Sequence[str] = ()) -> Health:
-    """Make every check that this node's components call for, once.
+def check_health(node: Node, now: datetime, planned: t.Sequence[str] = (), surroundings: Surroundings | None = None) -> Health:
+    """Make every check that this node's components call for, once; with `surroundings` also those of the whole cluster.
 
     `planned` names the certificates that are about to be renewed or activated: failures that expired ones among them explain do not
     make the node unhealthy. Never raises for what is wrong with the node.
@@ -82,22 +68,27 @@ def check_health(node: Node, now: datetime, planned: t.Sequence[str] = ()) -> He
     checks = []
     if "kube-apiserver" in node.components:
         checks.append(_check_api_server(node, now))
-    if "etcd" in node.components:
+        if surroundings:
+            checks.extend(_check_others(node, now, checks[0]))
+    if surroundings and ("etcd" in node.components or "kube-apiserver" in node.components):
+        checks.append(check_etcd_members(node, now, "etcd" in surroundings.restarts))
+    elif "etcd" in node.components:
         checks.append(_check_etcd(node, now))
     for name in OWN_KUBECONFIG:
         component = node.components.get(name)
         if component is not None and component.flag("leader-elect") != "false":
             checks.append(_check_lease(node, component, now))
     checks.extend(_check_kubelet(node, now))
-    return Health(_verdict(checks, planned), tuple(checks))
+    return judge(checks, planned, surroundings.planned_elsewhere if surroundings else ())
 
 
-def _verdict(checks: t.Sequence[Check], planned: t.Sequence[str]) -> str:
-    failed = [check for check in checks if not check.ok]
-    if not failed:
-        return "healthy"
-    cured = all(check.caused_by_expired and set(check.caused_by_expired) <= set(planned) for check in failed)
-    return "expired_only" if cured else "unhealthy"
+def _check_others(node: Node, now: datetime, own: Check) -> list[Check]:
+    try:
+        check = check_other_api_servers(node, now)
+    except CertopsError as exc:
+        # Why this node's own API server cannot be asked is in its own check.
+        return [Check("other control-plane nodes", False, "the other control-plane nodes cannot be listed: %s" % exc)] if own.ok else []
+    return [check] if check else []
 
 
 def _check_api_server(node: Node, now: datetime) -> Check:
@@ -106,7 +97,7 @@ def _check_api_server(node: Node, now: datetime) -> Check:
         readyz(api_client(node, now, _TIMEOUT_SECONDS))
     except ApiError as exc:
         causes = _causes(node, now, exc, _API_CREDENTIALS)
-        return Check(name, False, _explain("the API server of this node is not ready", exc, causes), causes)
+        return Check(name, False, explain("the API server of this node is not ready", exc, causes), causes)
     except CertopsError as exc:
         return Check(name, False, str(exc))
     return Check(name, True, "the API server at %s is ready" % api_address(node))
@@ -140,21 +131,22 @@ def _readyz_error_without_dates(node: Node, now: datetime) -> ApiError | None:
 
 
 def _check_etcd(node: Node, now: datetime) -> Check:
+    """This node's member, and through it a quorum; what is wrong with other members is not this node's fault."""
     name = "etcd"
     try:
         identity_name, identity = etcd_identity(node, now)
-        address = etcd_address(node)
+        client = etcd_client(etcd_address(node), identity, _TIMEOUT_SECONDS)
     except CertopsError as exc:
         return Check(name, False, str(exc))
     try:
-        found = members(etcd_client(address, identity, _TIMEOUT_SECONDS))
-        problems = [problem for problem in (member_problem(member, identity, _TIMEOUT_SECONDS) for member in found) if problem]
+        found = members(client)
+        problem = status_problem("this node's etcd member", endpoint_status(client))
     except ApiError as exc:
         causes = _etcd_causes(node, now, exc, identity_name)
-        return Check(name, False, _explain("etcd on this node does not answer", exc, causes), causes)
-    if problems or not found:
-        return Check(name, False, "%s: see `journalctl -u kubelet` and etcd's log there" % ("; ".join(problems) or "etcd lists no member"))
-    return Check(name, True, "etcd: %d of %d members answer and know a leader" % (len(found), len(found)))
+        return Check(name, False, explain("etcd on this node does not answer", exc, causes), causes)
+    if problem:
+        return Check(name, False, "%s: see `journalctl -u kubelet` and etcd's log there" % problem)
+    return Check(name, True, "this node's etcd member answers and knows a leader of %d" % len(found))
 
 
 def _etcd_causes(node: Node, now: datetime, exc: ApiError, identity_name: str) -> tuple[str, ...]:
@@ -175,14 +167,14 @@ def _check_lease(node: Node, component: Component, now: datetime) -> Check:
         lease = get_lease(leader_client(node, component.name, now, _TIMEOUT_SECONDS), name, namespace)
     except ApiError as exc:
         causes = tuple(sorted({*expired, *_causes(node, now, exc, (own, *_API_CREDENTIALS))}))
-        return Check(component.name, False, _explain("the leader of %s is not known" % component.name, exc, causes), causes)
+        return Check(component.name, False, explain("the leader of %s is not known" % component.name, exc, causes), causes)
     except CertopsError as exc:
         return Check(component.name, False, str(exc), expired)
     if lease.fresh(now):
         return Check(component.name, True, "%s is led by %s" % (component.name, lease.holder))
     since = lease.renewed.strftime("%Y-%m-%dT%H:%M:%SZ") if lease.renewed else "its beginning"
     message = "%s has no leader: Lease %s/%s (holder %r) was last renewed at %s" % (component.name, namespace, name, lease.holder, since)
-    remedy = _blame(expired) if expired else ": see the log of %s on the control-plane nodes" % component.name
+    remedy = blame(expired) if expired else ": see the log of %s on the control-plane nodes" % component.name
     return Check(component.name, False, message + remedy, expired)
 
 
@@ -194,12 +186,12 @@ def _check_kubelet(node: Node, now: datetime) -> list[Check]:
     checks = []
     if kubelet.unit:
         problem = _unit_problem(kubelet.unit)
-        message = _explain(problem, None, causes) if problem else "unit %s is active" % kubelet.unit
+        message = explain(problem, None, causes) if problem else "unit %s is active" % kubelet.unit
         checks.append(Check("kubelet unit", problem is None, message, causes if problem else ()))
     try:
         readiness_probe(node, "kubelet", now, _TIMEOUT_SECONDS)()
     except CertopsError as exc:
-        message = _explain("the kubelet is not healthy (see `journalctl -u kubelet`)", exc, causes)
+        message = explain("the kubelet is not healthy (see `journalctl -u kubelet`)", exc, causes)
         return [*checks, Check("kubelet", False, message, causes)]
     return [*checks, Check("kubelet", True, "the kubelet is healthy")]
 
@@ -220,12 +212,4 @@ def _unit_problem(unit: str) -> str | None:
     return None if result.returncode == 0 else "unit %s is %s, not active: see `journalctl -u %s`" % (unit, state[:80], unit)
 
 
-def _explain(what: str, exc: CertopsError | None, causes: t.Sequence[str]) -> str:
-    return "%s%s%s" % (what, ": %s" % exc if exc else "", _blame(causes) if causes else "")
-
-
-def _blame(causes: t.Sequence[str]) -> str:
-    return " (expired: %s; renewing cures it)" % ", ".join(causes)
-
-
-__all__ = ("Check", "Health", "check_health")
+__all__ = ("Check", "Health", "Surroundings", "check_health")

@@ -62,52 +62,29 @@ def rotation_items(plan: t.Sequence[Entry], host: str) -> list[dict[str, t.Any]]
     return [{key: entry[key] for key in keys} for entry in plan if entry["host"] == host and entry["action"] in ACTIONS]
 
 
-def rotation_obstacles(records: t.Sequence[Record], control_plane: t.Sequence[str]) -> list[str]:
-    """Why nothing may be rotated at all, as sentences; empty when nothing stands against it.
-
-    `control_plane` are the control-plane nodes that this run covers: each must have been inspected. All nodes must be of one cluster:
-    one name (where names are known) and one cluster CA.
-    """
-    obstacles = [
-        "%s Nothing is rotated while a control-plane node cannot be inspected." % record["findings"][0]["message"]
-        for record in records
-        if record["host"] in control_plane and record["name"] == "node"
-    ]
-    advice = "rotate one cluster at a time: narrow the run with --limit."
-    names = _hosts_by(records, lambda record: record["cluster"])
-    if len(names) > 1:
-        obstacles.append("The nodes belong to %d clusters, %s; %s" % (len(names), _listed(names), advice))
-    authorities = _hosts_by(records, lambda record: record["fingerprint_sha256"] if record["name"] == "ca" else None)
-    if len(authorities) > 1 and len(names) <= 1:
-        short = {"CA %s…" % fingerprint[:16]: hosts for fingerprint, hosts in authorities.items()}
-        obstacles.append(
-            "The nodes have %d different cluster CAs, %s. If these are different clusters, %s If not, its CA files have drifted apart."
-            % (len(authorities), _listed(short), advice)
-        )
-    return obstacles
-
-
-def _hosts_by(records: t.Sequence[Record], key: t.Callable[[Record], t.Any]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {}
-    for record in records:
-        value = key(record)
-        if value is not None and record["host"] not in groups.setdefault(value, []):
-            groups[value].append(record["host"])
-    return groups
-
-
-def _listed(groups: t.Mapping[str, t.Sequence[str]]) -> str:
-    return ", ".join("%s (%s)" % (name, ", ".join(hosts)) for name, hosts in sorted(groups.items()))
-
-
 def is_due(entry: t.Mapping[str, t.Any]) -> bool:
     """Whether a plan's entry makes its node one that is to be changed."""
     return entry["action"] in ACTIONS or entry["action"] == REPAIR
 
 
-def due_hosts(plan: t.Sequence[Entry]) -> list[str]:
+def due_hosts(plan: t.Sequence[Record]) -> list[str]:
     """The hosts where a plan changes something, in the plan's order."""
     return list(dict.fromkeys(entry["host"] for entry in plan if is_due(entry)))
+
+
+def rotation_order(plan: t.Sequence[Record], nodes: t.Mapping[str, t.Mapping[str, t.Any]] | None = None) -> list[str]:
+    """The hosts where a plan changes something, in the order in which they are to be changed: those that lead the cluster last.
+
+    `nodes` maps a host to what `certificate_info` says of its node; `leads` there names the components that lead from it. A leader that
+    goes hands over to a node that is done already, so leadership moves once. The controller manager's leader is the very last: it takes
+    longer to be followed by another one than a scheduler (docs/restarts.md). Otherwise the plan's order is kept.
+    """
+
+    def weight(host: str) -> int:
+        leads = ((nodes or {}).get(host) or {}).get("leads") or ()
+        return 2 * ("kube-controller-manager" in leads) + ("kube-scheduler" in leads)
+
+    return sorted(due_hosts(plan), key=weight)
 
 
 class _Limits(t.NamedTuple):
@@ -294,4 +271,4 @@ def _kind(found: t.Any) -> str:
     return "nothing" if found is None else repr(found)
 
 
-__all__ = ("ACTIONS", "due_hosts", "duration", "is_due", "rotation_items", "rotation_obstacles", "rotation_plan", "stale_readers")
+__all__ = ("ACTIONS", "due_hosts", "duration", "is_due", "rotation_items", "rotation_order", "rotation_plan", "stale_readers")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._deps import yaml
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 
 TRUE_WORDS = ("true", "yes", "on", "1", "y", "t")
@@ -126,6 +127,22 @@ def _choice(choices: t.Sequence[str]) -> t.Callable[[t.Any], str]:
     return convert
 
 
+def _seconds_by_name(value: t.Any) -> dict[str, int]:
+    """A mapping, or a text that is one in YAML."""
+    problem = _Bad("a mapping of names to seconds, such as {etcd: 120}")
+    if isinstance(value, str):
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise problem from None
+    if not isinstance(value, dict):
+        raise problem
+    seconds = {str(name): _as_int(limit) for name, limit in value.items()}
+    if any(limit is None or limit < 0 for limit in seconds.values()):
+        raise problem
+    return t.cast("dict[str, int]", seconds)
+
+
 def _text(value: t.Any) -> str:
     if not isinstance(value, str):
         raise _Bad("a text")
@@ -147,6 +164,7 @@ OPTIONS: dict[str, Option] = {
     "certs_rotate_stop_timeout_seconds": Option("auto", _number_or("auto", 0)),
     "certs_rotate_start_timeout_seconds": Option(120, _whole_number(1)),
     "certs_rotate_health_timeout_seconds": Option(60, _whole_number(0)),
+    "certs_rotate_health_timeouts": Option({}, _seconds_by_name),
     "certs_rotate_validity_days": Option(None, _whole_number(1)),
     "certs_rotate_private_key": Option("regenerate", _choice(PRIVATE_KEY)),
     "certs_rotate_keep_backups": Option(10, _whole_number(1)),

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._gate import PASSED
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import SCHEMA_VERSION
-from ansible_collections.certops.kubernetes.plugins.module_utils._plan import is_due
+from ansible_collections.certops.kubernetes.plugins.module_utils._plan import is_due, rotation_order
 from ansible_collections.certops.kubernetes.plugins.module_utils._summary import certificate_records, inspection_summary
 
 Result = t.Mapping[str, t.Any]
 
 # Only these leave a module's result for a report; a key that is not named here cannot slip in.
 RESULT_KEYS = ("changed", "run_id", "certificates", "components", "rolled_back", "recovered")
-HEALTH_KEYS = ("verdict", "checks")
+HEALTH_KEYS = ("verdict", "checks", "waited_seconds")
 FAILED_STATES = ("failed", "rolled_back", "refused", "unreachable")
 
 
@@ -87,7 +88,7 @@ def _node_state(
         return {"state": "planned", "message": None}
     if after is None:
         return {"state": "rotated", "message": "not yet proven healthy"}
-    if after.get("verdict") != "healthy":
+    if after.get("verdict") != "healthy" and after.get("state") != PASSED:
         return {"state": "failed", "message": _message(after)}
     return {"state": "done", "message": None}
 
@@ -123,15 +124,21 @@ def _some(result: Result | None, keys: t.Sequence[str]) -> dict[str, t.Any] | No
     return None if result is None else {key: result[key] for key in keys if key in result}
 
 
-def plan_lines(plan: t.Sequence[Result]) -> list[str]:
-    """A plan in plain words: what is done to each item and why, what is reported, and how many need nothing."""
-    lines = []
-    for entry in sorted(plan, key=lambda entry: (_order(entry), entry["host"])):
+def plan_lines(plan: t.Sequence[Result], nodes: t.Mapping[str, Result] | None = None) -> list[str]:
+    """A plan in plain words: the nodes' order, what is done to each item and why, what is reported, and how many need nothing.
+
+    `nodes` is what `certificate_info` says of each host's node.
+    """
+    lines: list[str] = []
+    for entry in sorted(plan, key=lambda entry: (_rank(entry), entry["host"])):
         if entry["action"] != "none" or entry["code"] == "not_selected":
             lines.append(_plan_line(entry))
     quiet = len(plan) - len(lines)
-    if not any(is_due(entry) for entry in plan):
+    order = rotation_order(plan, nodes)
+    if not order:
         lines.insert(0, "Nothing is due.")
+    elif len(order) > 1:
+        lines.insert(0, _order_line(order, nodes or {}))
     if quiet:
         lines.append("%d other%s need%s nothing." % (quiet, "" if quiet == 1 else "s", "s" if quiet == 1 else ""))
     if any(entry["action"] == "renew" and entry["name"] == "apiserver-kubelet-client" for entry in plan):
@@ -142,7 +149,15 @@ def plan_lines(plan: t.Sequence[Result]) -> list[str]:
     return lines
 
 
-def _order(entry: Result) -> int:
+def _order_line(hosts: t.Sequence[str], nodes: t.Mapping[str, Result]) -> str:
+    words = []
+    for host in hosts:
+        leads = (nodes.get(host) or {}).get("leads") or ()
+        words.append("%s (leads %s)" % (host, " and ".join(leads)) if leads else host)
+    return "Order: %s" % ", ".join(words)
+
+
+def _rank(entry: Result) -> int:
     return ("repair", "renew", "activate", "report", "none").index(entry["action"])
 
 

@@ -273,6 +273,11 @@ node:
         - V(null) where that is not set, or could not be asked.
       type: int
       sample: 31536000
+    leads:
+      description: Which of C(kube-controller-manager) and C(kube-scheduler) lead the cluster from this node.
+      type: list
+      elements: str
+      sample: [kube-scheduler]
     unfinished_run:
       description: Id of a rotation that was stopped half-way on this node; the next one ends it first.
       type: str
@@ -300,6 +305,7 @@ import typing as t
 from datetime import datetime, timezone
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.certops.kubernetes.plugins.module_utils._asked import Asked
 from ansible_collections.certops.kubernetes.plugins.module_utils._deps import missing_requirements
 from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
 from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import (
@@ -311,7 +317,6 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._inspection imp
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import StateFolder
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Finding
-from ansible_collections.certops.kubernetes.plugins.module_utils._validity_period import ValidityPeriod
 
 _DAY = 86400
 
@@ -339,11 +344,12 @@ def main() -> None:
 def inspect(params: dict[str, t.Any], now: datetime) -> dict[str, t.Any]:
     """The node's records as the module returns them."""
     node = discover(now, params["kubernetes_dir"])
-    period = ValidityPeriod(node, now, params["probe_timeout_seconds"])
+    asked = Asked(node, now, params["probe_timeout_seconds"])
     thresholds = Thresholds(params["warn_days"] * _DAY, params["critical_days"] * _DAY)
     records = inspect_node(node, node.name or os.uname().nodename, params["cluster"], now, thresholds, params["probe_timeout_seconds"])
     described = node_to_dict(node, params["cluster"], now)
-    described["certificate_validity_seconds"] = period.seconds()
+    described["certificate_validity_seconds"] = asked.certificate_validity_seconds()
+    described["leads"] = list(asked.leads())
     described["unfinished_run"], problems = unfinished_run(StateFolder())
     return {
         "certificates": [record_to_dict(record) for record in records],

@@ -12,9 +12,9 @@ version_added: 0.1.0
 author:
   - certops.kubernetes contributors (@certops)
 description:
-  - "Makes each check once and does not wait: the API server on this node's own address is ready; every etcd member answers,
-    has no alarm and knows a leader; the Leases of kube-controller-manager and kube-scheduler are held and renewed; the
-    kubelet and its unit are healthy."
+  - "Makes each check once and does not wait: the API server on this node's own address is ready; those of the other control-plane
+    nodes are too, and these nodes are Ready; every etcd member has started, answers, has no alarm, knows the same leader and keeps up;
+    the Leases of kube-controller-manager and kube-scheduler are held and renewed; the kubelet and its unit are healthy."
   - A node that is no control plane is asked for its kubelet only.
   - "The module does not fail because something is unhealthy: use RV(verdict) with C(until) and C(retries), so that each
     retry shows its reason."
@@ -27,6 +27,20 @@ options:
     description:
       - Names of the certificates that are about to be renewed, such as V(apiserver) or V(controller-manager.conf).
       - When nothing is wrong but what expired certificates among them explain, the verdict is V(expired_only).
+    type: list
+    elements: str
+    default: []
+  planned_elsewhere:
+    description:
+      - Names of the certificates that are about to be renewed on other nodes, such as V(apiserver) or V(etcd/server).
+      - What one of these explains, on another node, is treated as with O(planned).
+    type: list
+    elements: str
+    default: []
+  restarts:
+    description:
+      - Components of this node that are about to be restarted.
+      - With V(etcd) among them and three members or more, the verdict is V(unhealthy) when the cluster would lose its quorum.
     type: list
     elements: str
     default: []
@@ -60,7 +74,7 @@ RETURN = r"""
 verdict:
   description:
     - V(healthy) when every check is passed.
-    - V(expired_only) when each failure is explained by an expired certificate that is in O(planned).
+    - V(expired_only) when each failure is explained by an expired certificate that is in O(planned) or O(planned_elsewhere).
     - V(unhealthy) otherwise.
   type: str
   returned: always
@@ -69,7 +83,7 @@ msg:
   description: The verdict and the reasons for it, in one line.
   type: str
   returned: always
-  sample: "healthy: kube-apiserver, etcd, kube-controller-manager, kube-scheduler, kubelet unit, kubelet"
+  sample: "healthy: kube-apiserver, other control-plane nodes, etcd, kube-controller-manager, kube-scheduler, kubelet unit, kubelet"
 checks:
   description: Every check that was made.
   type: list
@@ -90,7 +104,7 @@ checks:
       description: What was seen, and for a failure its cause and remedy.
       type: str
       returned: always
-      sample: "etcd: 3 of 3 members answer and know a leader"
+      sample: "etcd: 3 of 3 members answer, know the same leader and keep up"
     caused_by_expired:
       description: Names of the expired certificates that explain a failure.
       type: list
@@ -106,7 +120,7 @@ from datetime import datetime, timezone
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.certops.kubernetes.plugins.module_utils._deps import missing_requirements
 from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
-from ansible_collections.certops.kubernetes.plugins.module_utils._health import check_health
+from ansible_collections.certops.kubernetes.plugins.module_utils._health import Surroundings, check_health
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 
 
@@ -114,6 +128,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "planned": {"type": "list", "elements": "str", "default": []},
+            "planned_elsewhere": {"type": "list", "elements": "str", "default": []},
+            "restarts": {"type": "list", "elements": "str", "default": []},
             "kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"},
         },
         supports_check_mode=True,
@@ -130,7 +146,8 @@ def main() -> None:
 
 def health(params: dict[str, t.Any], now: datetime) -> dict[str, t.Any]:
     """The gate's verdict as the module returns it. Raises CertopsError when the node cannot be looked at."""
-    verdict = check_health(discover(now, params["kubernetes_dir"]), now, params["planned"])
+    surroundings = Surroundings(tuple(params["planned_elsewhere"]), tuple(params["restarts"]))
+    verdict = check_health(discover(now, params["kubernetes_dir"]), now, params["planned"], surroundings)
     checks = [{**asdict(check), "caused_by_expired": list(check.caused_by_expired)} for check in verdict.checks]
     return {"verdict": verdict.verdict, "msg": verdict.summary(), "checks": checks}
 

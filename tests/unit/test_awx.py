@@ -34,6 +34,7 @@ AS_STRINGS = {
     "certs_rotate_stop_timeout_seconds": "9",
     "certs_rotate_start_timeout_seconds": "60",
     "certs_rotate_health_timeout_seconds": "0",
+    "certs_rotate_health_timeouts": "{etcd: 0}",
     "certs_rotate_validity_days": "90",
     "certs_rotate_private_key": "keep",
     "certs_rotate_keep_backups": "3",

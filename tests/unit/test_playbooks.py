@@ -97,7 +97,7 @@ def test_a_node_that_fails_ends_the_run_and_has_a_report(controller: Controller)
 @pytest.mark.parametrize(
     ("health", "sentence", "state"),
     [
-        (["unhealthy"], "Nothing was changed on node1, because the cluster is not healthy before: unhealthy: etcd: no leader", "refused"),
+        (["unhealthy"], "Nothing was changed on node1, because the cluster is not healthy before: no leader (waited for 3 s)", "refused"),
         (["unhealthy", "expired_only", "unhealthy"], "node1 has its new certificates, but the cluster is not healthy after", "failed"),
     ],
 )
@@ -108,9 +108,27 @@ def test_the_gates(controller: Controller, health: list[str], sentence: str, sta
     done = controller.play(ROTATE, certs_rotate_health_timeout_seconds="3")
     assert done.returncode == 2
     assert sentence in said(done.stdout)
+    assert "Waiting, 0 of 3 s: no leader" in done.stdout
     assert ("certificate_rotation" in controller.calls("node1")) == (state == "failed")
     assert controller.calls("node2") == ["certificate_info"]
     assert controller.report()["run"]["nodes"]["node1"]["state"] == state
+
+
+def test_the_leaders_have_their_turn_last(controller: Controller) -> None:
+    """The plan shows the order, and each gate knows what the nodes after it are going to get."""
+    controller.node("node1", due(), leads=["kube-controller-manager"])
+    controller.node("node2", due())
+    done = controller.play(ROTATE)
+    assert done.returncode == 0, done.stdout
+    assert "Order: node2, node1 (leads kube-controller-manager)" in done.stdout
+    assert re.findall(r"^changed: \[(node\d)\]", done.stdout, re.MULTILINE) == ["node2", "node1"]
+    asked = {
+        name: [call["params"] for call in controller.state(name)["calls"] if call["module"] == "cluster_health_info"]
+        for name in ("node1", "node2")
+    }
+    assert [params["planned"] for params in asked["node2"]] == [["apiserver"], []]
+    assert [params["planned_elsewhere"] for params in asked["node2"]] == [["apiserver"], ["apiserver"]]
+    assert [params["planned_elsewhere"] for params in asked["node1"]] == [[], []]
 
 
 def test_nothing_is_rotated_while_a_control_plane_node_is_lost(controller: Controller) -> None:

@@ -112,6 +112,7 @@ class Controller:
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PYTEST_"))},
             "ANSIBLE_COLLECTIONS_PATH": str(self.folder),
+            "ANSIBLE_ASYNC_DIR": str(self.folder / "async"),  # its default is not the same twice where HOME is not the user's own
             "ANSIBLE_HOME": str(self.folder / "home"),
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_SHOW_CUSTOM_STATS": "1",

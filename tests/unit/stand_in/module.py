@@ -25,7 +25,11 @@ SPECS: dict[str, dict[str, t.Any]] = {
         "critical_days": {"type": "int", "default": 7},
         "probe_timeout_seconds": {"type": "float", "default": 2},
     },
-    "cluster_health_info": {"planned": {"type": "list", "elements": "str", "default": []}},
+    "cluster_health_info": {
+        "planned": {"type": "list", "elements": "str", "default": []},
+        "planned_elsewhere": {"type": "list", "elements": "str", "default": []},
+        "restarts": {"type": "list", "elements": "str", "default": []},
+    },
     "certificate_rotation": {
         "run_id": {"type": "str", "required": True},
         "items": {
@@ -70,13 +74,15 @@ def info(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
     if node.get("broken"):
         return {"failed": True, "msg": node["broken"]}
     certificates = [dict(record, cluster=module.params["cluster"] or record["cluster"]) for record in node["certificates"]]
-    return {"changed": False, "certificates": certificates, "node": {"certificate_validity_seconds": node.get("validity")}, "problems": []}
+    described = {"certificate_validity_seconds": node.get("validity"), "leads": node.get("leads", [])}
+    return {"changed": False, "certificates": certificates, "node": described, "problems": []}
 
 
 def health(node: dict[str, t.Any], _module: AnsibleModule) -> dict[str, t.Any]:
     """The verdicts that the test gave the node, one after the other; the last one stays."""
     verdict = node["health"].pop(0) if len(node["health"]) > 1 else node["health"][0]
-    return {"changed": False, "verdict": verdict, "msg": "%s: etcd: no leader" % verdict, "checks": []}
+    checks = [] if verdict == "healthy" else [{"name": "etcd", "ok": False, "message": "no leader", "caused_by_expired": []}]
+    return {"changed": False, "verdict": verdict, "msg": "%s: etcd: no leader" % verdict, "checks": checks}
 
 
 def rotate(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:

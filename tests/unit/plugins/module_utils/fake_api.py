@@ -37,14 +37,15 @@ class FakeServer:
         routes: dict[str, t.Any],
         pair: pki.Pair | None = None,
         client_ca: pki.Pair | None = None,
+        bind: tuple[str, int] = ("127.0.0.1", 0),
     ) -> None:
         self.routes = routes
         self.requests: list[tuple[str, str, bytes]] = []
         self._context = _server_context(directory, pair, client_ca) if pair else None
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = http.server.ThreadingHTTPServer(bind, self._handler())
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
-        self.address = "127.0.0.1:%d" % self.port
+        self.address = "%s:%d" % (bind[0], self.port)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def __enter__(self) -> FakeServer:

@@ -23,7 +23,7 @@ from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake
 
 LIST = "POST /v3/cluster/member/list"
 STATUS = "POST /v3/maintenance/status"
-HEALTHY = {"header": {"member_id": "5"}, "leader": "5", "raftTerm": "2", "raftIndex": "1317", "version": "3.6.8"}
+HEALTHY = {"header": {"member_id": "5", "revision": "1210"}, "leader": "5", "raftTerm": "2", "raftIndex": "1317", "version": "3.6.8"}
 
 
 @pytest.fixture(name="etcd")
@@ -67,7 +67,9 @@ def test_no_quorum_is_explained(etcd: tuple[FakeServer, Identity]) -> None:
 
 
 def test_a_healthy_member(etcd: tuple[FakeServer, Identity]) -> None:
-    assert _etcd.member_problem(member(etcd[0]), etcd[1]) is None
+    status = _etcd.ask_member(member(etcd[0]), etcd[1])
+    assert (status.leader_id, status.raft_index, status.revision) == ("5", 1317, 1210)
+    assert _etcd.status_problem("a", status) is None
 
 
 @pytest.mark.parametrize(
@@ -76,17 +78,29 @@ def test_a_healthy_member(etcd: tuple[FakeServer, Identity]) -> None:
 )
 def test_what_a_member_says_of_itself(etcd: tuple[FakeServer, Identity], change: dict[str, t.Any], problem: str) -> None:
     etcd[0].routes[STATUS] = (200, {**HEALTHY, **change})
-    assert problem in str(_etcd.member_problem(member(etcd[0]), etcd[1]))
+    assert problem in str(_etcd.status_problem("a", _etcd.ask_member(member(etcd[0]), etcd[1])))
 
 
 def test_a_member_that_never_started(etcd: tuple[FakeServer, Identity]) -> None:
-    assert "never started" in str(_etcd.member_problem(member(etcd[0], name=""), etcd[1]))
+    with pytest.raises(ApiError, match="never started"):
+        _etcd.ask_member(member(etcd[0], name=""), etcd[1])
 
 
 def test_one_of_a_members_addresses_is_enough(etcd: tuple[FakeServer, Identity]) -> None:
     urls = ("https://127.0.0.1:1", "https://" + etcd[0].address)
-    assert _etcd.member_problem(member(etcd[0], client_urls=urls), etcd[1]) is None
-    assert "connection refused" in str(_etcd.member_problem(member(etcd[0], client_urls=urls[:1]), etcd[1]))
+    assert _etcd.ask_member(member(etcd[0], client_urls=urls), etcd[1]).leader_id == "5"
+    with pytest.raises(ApiError, match="connection refused"):
+        _etcd.ask_member(member(etcd[0], client_urls=urls[:1]), etcd[1])
+
+
+def test_where_etcd_is_asked(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path)
+    with pytest.raises(CertopsError, match="does not say where etcd is"):
+        _etcd.etcd_servers(node.node())
+    node.add_component("kube-apiserver", etcd_servers="https://10.0.0.7:2379,https://10.0.0.8:2379")
+    assert _etcd.etcd_servers(node.node()) == ["10.0.0.7:2379", "10.0.0.8:2379"]
+    node.add_component("etcd", listen_client_urls="https://127.0.0.1:2379")
+    assert _etcd.etcd_servers(node.node()) == ["127.0.0.1:2379"]
 
 
 def test_the_identity_that_has_not_expired_is_taken(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from ansible_collections.certops.kubernetes.plugins.module_utils._health import Check, Health, check_health
+from ansible_collections.certops.kubernetes.plugins.module_utils._health import Check, Health, Surroundings, check_health
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import Component
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_api import (
     NOW,
@@ -164,12 +164,20 @@ def test_an_expired_kubelet_is_not_cured_by_a_plan_without_it(make: t.Callable[.
     assert cluster.health(["apiserver"]).verdict == "unhealthy"
 
 
-def test_an_etcd_member_that_does_not_answer(make: t.Callable[..., Cluster]) -> None:
+def test_the_member_of_another_node_is_not_this_nodes_business(make: t.Callable[..., Cluster]) -> None:
     cluster = make()
     answer = json.loads(json.dumps(cluster.etcd.routes["POST /v3/cluster/member/list"][1]))
     answer["members"].append({"ID": "6", "name": "b", "clientURLs": ["https://127.0.0.1:1"]})
     cluster.etcd.routes["POST /v3/cluster/member/list"] = (200, answer)
-    assert "etcd member b does not answer" in cluster.failed()["etcd"].message
+    assert cluster.health().verdict == "healthy"
+    whole = check_health(cluster.node.node(), NOW, surroundings=Surroundings())
+    assert [check.name for check in whole.checks if not check.ok] == ["other control-plane nodes", "etcd"]
+
+
+def test_an_etcd_member_without_a_leader(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    cluster.etcd.routes["POST /v3/maintenance/status"] = (200, {"leader": "0"})
+    assert "this node's etcd member knows no leader" in cluster.failed()["etcd"].message
 
 
 def test_nothing_is_written(make: t.Callable[..., Cluster]) -> None:

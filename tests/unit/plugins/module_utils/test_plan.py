@@ -16,7 +16,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._plan import (
     due_hosts,
     duration,
     rotation_items,
-    rotation_obstacles,
+    rotation_order,
     rotation_plan,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._policy import OPTIONS, policy
@@ -255,37 +255,22 @@ def test_items_are_what_the_module_takes() -> None:
     assert due_hosts(plan) == ["a", "b"]
 
 
-def test_one_cluster_that_can_be_asked_has_no_obstacle() -> None:
-    """A worker that cannot be reached does not stand in the way either."""
-    records = [authority(host="a"), authority(host="b"), lost("c")]
-    assert rotation_obstacles(records, ["a", "b"]) == []
+def test_the_leaders_come_last() -> None:
+    """The controller manager's the very last; the others in the plan's order."""
+    plan = rotation_plan([record("apiserver", 10, host=host) for host in "abcd"], rotate_policy())
+    nodes: dict[str, dict[str, t.Any]] = {
+        "a": {"leads": ["kube-controller-manager"]},
+        "b": {"leads": ["kube-scheduler"]},
+        "c": {"leads": []},
+    }
+    assert rotation_order(plan, nodes) == ["c", "d", "b", "a"]
+    assert rotation_order(plan) == ["a", "b", "c", "d"]
 
 
-def test_a_control_plane_node_that_cannot_be_inspected_is_an_obstacle() -> None:
-    """The sentence says which, and why."""
-    assert rotation_obstacles([authority(host="a"), lost("b")], ["a", "b"]) == [
-        "b could not be reached: no route Nothing is rotated while a control-plane node cannot be inspected."
-    ]
-
-
-def test_two_clusters_by_name_are_an_obstacle() -> None:
-    """Their names and nodes are said."""
-    (said,) = rotation_obstacles(
-        [authority(host="a", cluster="blue"), authority(host="b", cluster="green", fingerprint_sha256="d" * 64)], []
-    )
-    assert said == "The nodes belong to 2 clusters, blue (a), green (b); rotate one cluster at a time: narrow the run with --limit."
-
-
-def test_two_clusters_of_one_name_are_told_by_their_cas() -> None:
-    """kubeadm calls every cluster `kubernetes`."""
-    (said,) = rotation_obstacles([authority(host="a"), authority(host="b", fingerprint_sha256="d" * 64)], [])
-    assert "2 different cluster CAs" in said
-
-
-def lost(host: str) -> dict[str, t.Any]:
-    """The record of a node that was not reached."""
-    finding = {"code": "unreachable", "severity": "critical", "message": "%s could not be reached: no route" % host, "remedy": "check"}
-    return record("node", None, host=host, cluster=None, status="unreachable", fingerprint_sha256=None, renewable=False, findings=[finding])
+def test_only_hosts_where_something_is_done_are_in_the_order() -> None:
+    """A leader where nothing is due is left alone."""
+    plan = rotation_plan([record("apiserver", 10, host="a"), record("apiserver", 300, host="b")], rotate_policy())
+    assert rotation_order(plan, {"b": {"leads": ["kube-scheduler"]}}) == ["a"]
 
 
 @pytest.mark.parametrize(

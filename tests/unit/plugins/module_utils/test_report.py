@@ -128,6 +128,12 @@ def test_a_plan_with_nothing_to_do_says_so() -> None:
     assert plan_lines(plan_of(record("apiserver"), authority())) == ["Nothing is due.", "2 others need nothing."]
 
 
+def test_the_order_of_several_nodes_is_said() -> None:
+    """With the reason why a node waits for the others."""
+    plan = [entry for host in ("a", "b") for entry in plan_of(record("apiserver", 10, host=host))]
+    assert plan_lines(plan, {"a": {"leads": ["kube-scheduler"]}})[0] == "Order: b, a (leads kube-scheduler)"
+
+
 def test_the_plan_says_that_streams_are_cut() -> None:
     """Renewing the API server's client certificate for kubelets ends open streams."""
     assert "port-forward streams are cut" in plan_lines(plan_of(record("apiserver-kubelet-client", 10)))[-1]

@@ -16,7 +16,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import C
 from ansible_collections.certops.kubernetes.plugins.modules import cluster_health_info
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_api import NOW
 
-PARAMS = {"planned": ["apiserver"], "kubernetes_dir": "/etc/kubernetes"}
+PARAMS = {"planned": ["apiserver"], "planned_elsewhere": [], "restarts": ["etcd"], "kubernetes_dir": "/etc/kubernetes"}
 CHECKS = (
     Check("kube-apiserver", False, "not ready (expired: apiserver; renewing cures it)", ("apiserver",)),
     Check("kubelet", True, "the kubelet is healthy"),

@@ -1,0 +1,195 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The part of the gate that looks beyond the node: three control planes on three loopback addresses."""
+
+from __future__ import annotations
+
+import typing as t
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from ansible_collections.certops.kubernetes.plugins.module_utils._cluster_health import check_etcd_members, check_other_api_servers
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._verdict import Check, judge
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_api import NOW, FakeNode, FakeServer, server_pair
+
+ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
+NODES = "GET /api/v1/nodes?labelSelector=node-role.kubernetes.io/control-plane"
+LIST = "POST /v3/cluster/member/list"
+STATUS = "POST /v3/maintenance/status"
+
+
+class Cluster:
+    """Three API servers on one port of three addresses, and three etcd members; everything is asked from node-1."""
+
+    def __init__(self, directory: Path, stack: ExitStack, expired: t.Collection[int] = (), etcd_expired: t.Collection[int] = ()) -> None:
+        self.node = FakeNode(directory)
+        self.conditions = ["True"] * len(ADDRESSES)
+        self.apis: list[FakeServer] = []
+        self.members: list[FakeServer] = []
+        sans = ("DNS:kubernetes", *("IP:" + address for address in ADDRESSES))
+        for index, address in enumerate(ADDRESSES):
+            pair = server_pair(self.node.ca, sans, expired=index in expired)
+            bind = (address, self.apis[0].port if self.apis else 0)
+            self.apis.append(stack.enter_context(FakeServer(directory, {"GET /readyz": (200, "ok")}, pair, bind=bind)))
+            pair = server_pair(self.node.etcd_ca, sans, expired=index in etcd_expired)
+            routes: dict[str, t.Any] = {STATUS: (200, status())}
+            self.members.append(stack.enter_context(FakeServer(directory, routes, pair, client_ca=self.node.etcd_ca, bind=(address, 0))))
+        self.apis[0].routes[NODES] = lambda body: (200, {"items": [self._node(index) for index in range(len(ADDRESSES))]})
+        self.members[0].routes[LIST] = lambda body: (200, {"members": [self._member(index) for index in range(len(ADDRESSES))]})
+        self.node.add_ca("etcd/ca", self.node.etcd_ca)
+        self.node.add_pair("etcd/healthcheck-client")
+        self.node.add_kubeconfigs(self.apis[0].address, "admin.conf")
+        self.node.add_component("kube-apiserver", advertise_address="127.0.0.1", secure_port=str(self.apis[0].port))
+        self.node.add_component("etcd", listen_client_urls="https://" + self.members[0].address)
+
+    def _node(self, index: int) -> dict[str, t.Any]:
+        ready = {"type": "Ready", "status": self.conditions[index], "message": "Kubelet stopped posting node status."}
+        addresses = [{"type": "InternalIP", "address": ADDRESSES[index]}]
+        return {"metadata": {"name": "node-%d" % (index + 1)}, "status": {"conditions": [ready], "addresses": addresses}}
+
+    def _member(self, index: int) -> dict[str, t.Any]:
+        return {"ID": str(index), "name": "node-%d" % (index + 1), "clientURLs": ["https://" + self.members[index].address]}
+
+    def others(self) -> Check | None:
+        return check_other_api_servers(self.node.node(), NOW)
+
+    def etcd(self, restart_planned: bool = False) -> Check:
+        return check_etcd_members(self.node.node(), NOW, restart_planned)
+
+
+def status(revision: int = 100, leader: str = "1", **values: t.Any) -> dict[str, t.Any]:
+    """What an etcd member says of itself."""
+    return {"header": {"member_id": "0", "revision": str(revision)}, "leader": leader, **values}
+
+
+@pytest.fixture(name="make")
+def fixture_make(tmp_path: Path) -> t.Iterator[t.Callable[..., Cluster]]:
+    with ExitStack() as stack:
+        yield lambda **kwargs: Cluster(tmp_path, stack, **kwargs)
+
+
+def test_all_is_well(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    assert cluster.others() == Check("other control-plane nodes", True, "node-2, node-3: ready")
+    assert cluster.etcd(restart_planned=True) == Check("etcd", True, "etcd: 3 of 3 members answer, know the same leader and keep up")
+
+
+def test_a_cluster_of_one_has_no_others(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    cluster.apis[0].routes[NODES] = (200, {"items": [cluster._node(0)]})
+    assert cluster.others() is None
+
+
+def test_an_api_server_that_cannot_list_nodes(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    cluster.apis[0].routes[NODES] = (403, {"message": "forbidden"})
+    with pytest.raises(CertopsError, match="HTTP 403"):
+        cluster.others()
+
+
+def test_another_api_server_that_is_away(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    cluster.apis[2].__exit__()
+    check = cluster.others()
+    assert check is not None
+    assert not check.ok
+    assert check.message.startswith("the API server of node node-3 is not ready: GET https://127.0.0.3:%d/readyz" % cluster.apis[0].port)
+    assert "connection refused" in check.message
+    assert check.caused_by_expired == ()
+
+
+def test_another_node_that_is_not_ready(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    cluster.conditions[1] = "Unknown"
+    check = cluster.others()
+    assert check is not None
+    assert check.message == "node node-2 is not ready: Kubelet stopped posting node status."
+    cluster.conditions[:2] = ["Unknown", "True"]
+    check = cluster.others()
+    assert check is not None
+    assert check.ok, "this node's own condition is not the others'"
+
+
+def test_others_that_have_expired_are_cured_when_the_plan_comes_to_them(make: t.Callable[..., Cluster]) -> None:
+    cluster = make(expired=[1, 2])
+    check = cluster.others()
+    assert check is not None
+    assert check.caused_by_expired == ("elsewhere:apiserver",)
+    assert "(expired: apiserver of another node; renewing cures it)" in check.message
+    assert judge([check], ["apiserver"]).verdict == "unhealthy"
+    assert judge([check], [], ["apiserver"]).verdict == "expired_only"
+    cluster.conditions[2] = "Unknown"
+    check = cluster.others()
+    assert check is not None
+    assert check.caused_by_expired == ("elsewhere:apiserver",), "its kubelet cannot reach an API server that has expired"
+
+
+def test_an_expired_one_does_not_excuse_one_that_is_away(make: t.Callable[..., Cluster]) -> None:
+    cluster = make(expired=[1])
+    cluster.apis[2].__exit__()
+    check = cluster.others()
+    assert check is not None
+    assert judge([check], [], ["apiserver"]).verdict == "unhealthy"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (status(leader="2"), "2 different leaders"),
+        (status(leader="0"), "etcd member node-3 knows no leader"),
+        (status(revision=90), "etcd member node-3 lags behind: it is at revision 90, and others were at 100 before"),
+        (status(errors=["NOSPACE"]), "alarm: NOSPACE"),
+        (status(isLearner=True), "learner"),
+    ],
+)
+def test_a_member_that_is_not_well(make: t.Callable[..., Cluster], change: dict[str, t.Any], said: str) -> None:
+    cluster = make()
+    cluster.members[2].routes[STATUS] = (200, change)
+    check = cluster.etcd()
+    assert not check.ok
+    assert said in check.message
+
+
+def test_a_member_that_catches_up(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    revisions = iter([99, 101])
+    cluster.members[1].routes[STATUS] = lambda body: (200, status(revision=next(revisions)))
+    assert cluster.etcd().ok
+
+
+def test_a_restart_that_would_cost_the_quorum(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    cluster.members[1].__exit__()
+    assert "etcd member node-2 does not answer" in cluster.etcd().message
+    assert "quorum" not in cluster.etcd().message
+    assert "3 members, 2 of them well: it would lose its quorum" in cluster.etcd(restart_planned=True).message
+
+
+def test_members_that_have_expired(make: t.Callable[..., Cluster]) -> None:
+    cluster = make(etcd_expired=[1, 2])
+    assert cluster.etcd().caused_by_expired == ("elsewhere:etcd/server",)
+    assert cluster.etcd(restart_planned=True).caused_by_expired == ()
+
+
+def test_this_nodes_own_member_has_expired(make: t.Callable[..., Cluster]) -> None:
+    cluster = make(etcd_expired=[0])
+    assert cluster.etcd().caused_by_expired == ("etcd/server",)
+    members = ",".join("node-%d=https://%s:2380" % (index + 1, address) for index, address in enumerate(ADDRESSES))
+    cluster.node.add_component("etcd", listen_client_urls="https://" + cluster.members[0].address, initial_cluster=members)
+    check = cluster.etcd(restart_planned=True)
+    assert check.caused_by_expired == ()
+    assert "renew with certs_rotate_restart: auto first" in check.message
+
+
+def test_etcd_outside_the_cluster(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    del cluster.node.components["etcd"]
+    servers = "https://127.0.0.1:1,https://" + cluster.members[0].address
+    cluster.node.add_component("kube-apiserver", advertise_address="127.0.0.1", etcd_servers=servers)
+    assert cluster.etcd().ok
+    cluster.members[0].__exit__()
+    assert "connection refused" in cluster.etcd().message
