@@ -5,7 +5,7 @@
 # The way that users reach their nodes: SSH with a key, as somebody who may become root.
 # shellcheck shell=bash
 
-SSH_USER=operator
+SSH_USER=ops
 
 ssh_dir() { echo "$LAB_CACHE/ssh/$1"; }
 
@@ -49,7 +49,7 @@ open_ssh() {
 }
 
 write_inventory() {
-	local group role node
+	local group node
 	cat <<END
 # Made by lab/lab inventory $1
 all:
@@ -58,12 +58,13 @@ all:
     ansible_become: true
     ansible_ssh_private_key_file: $2/key
     ansible_ssh_common_args: -o UserKnownHostsFile=$2/known_hosts -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes
-  children:
+  hosts:
 END
+	for node in $(kubernetes_nodes "$1"); do echo "    $node: {ansible_host: $(address_of "$node")}"; done
+	echo '  children:'
 	for group in kube_control_plane:control-plane etcd:control-plane kube_node:worker; do
-		role=${group#*:}
 		echo "    ${group%:*}:"
 		echo '      hosts:'
-		for node in $(kubernetes_nodes "$1" "$role"); do echo "        $node: {ansible_host: $(address_of "$node")}"; done
+		for node in $(kubernetes_nodes "$1" "${group#*:}"); do echo "        $node:"; done
 	done
 }

@@ -162,7 +162,7 @@ OPTIONS: dict[str, Option] = {
     "certs_rotate_force": Option(False, _truth),
     "certs_rotate_restart": Option("auto", _choice(RESTART)),
     "certs_rotate_stop_timeout_seconds": Option("auto", _number_or("auto", 0)),
-    "certs_rotate_start_timeout_seconds": Option(120, _whole_number(1)),
+    "certs_rotate_start_timeout_seconds": Option(120, _whole_number(10)),
     "certs_rotate_health_timeout_seconds": Option(60, _whole_number(0)),
     "certs_rotate_health_timeouts": Option({}, _seconds_by_name),
     "certs_rotate_validity_days": Option(None, _whole_number(1)),

@@ -18,7 +18,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._summary import
 Result = t.Mapping[str, t.Any]
 
 # Only these leave a module's result for a report; a key that is not named here cannot slip in.
-RESULT_KEYS = ("changed", "run_id", "certificates", "components", "rolled_back", "recovered")
+RESULT_KEYS = ("changed", "run_id", "state", "certificates", "components", "rolled_back", "recovered")
 HEALTH_KEYS = ("verdict", "checks", "waited_seconds")
 FAILED_STATES = ("failed", "rolled_back", "refused", "unreachable")
 
@@ -83,7 +83,9 @@ def _node_state(
     if before is not None and before.get("verdict") not in ("healthy", "expired_only"):
         return {"state": "refused", "message": _message(before)}
     if rotation is not None and (rotation.get("failed") or rotation.get("unreachable")):
-        return {"state": "rolled_back" if rotation.get("rolled_back") else "failed", "message": _message(rotation)}
+        # Files that were put back are not a node that was: its journal says `failed` when that could not be proven.
+        proven = rotation.get("rolled_back") and rotation.get("state") != "failed"
+        return {"state": "rolled_back" if proven else "failed", "message": _message(rotation)}
     if check_mode or rotation is None:
         return {"state": "planned", "message": None}
     if after is None:

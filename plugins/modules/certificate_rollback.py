@@ -54,7 +54,9 @@ options:
     type: int
     default: 2
   start_timeout_seconds:
-    description: How long to wait for a restarted component, and for everything to be proven, before the present files are put back.
+    description:
+      - How long to wait for a restarted component, and for everything to be proven, before the present files are put back.
+      - At least 10.
     type: int
     default: 120
   keep_backups:
@@ -144,7 +146,7 @@ def argument_spec() -> dict[str, t.Any]:
 
 def check(params: dict[str, t.Any]) -> str | None:
     """What is wrong with the options beyond their types."""
-    for option, least in (("stop_timeout_seconds", 0), ("start_timeout_seconds", 1), ("keep_backups", 1)):
+    for option, least in (("stop_timeout_seconds", 0), ("start_timeout_seconds", 10), ("keep_backups", 1)):
         if params[option] < least:
             return "%s is %d, it must be at least %d." % (option, params[option], least)
     return None

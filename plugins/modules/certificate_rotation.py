@@ -93,7 +93,9 @@ options:
     type: int
     default: 2
   start_timeout_seconds:
-    description: How long to wait for a restarted component, and for everything to be proven, before the node is put back.
+    description:
+      - How long to wait for a restarted component, and for everything to be proven, before the node is put back.
+      - At least 10, because it is after 5 seconds that the kubelet's back-off is suspected and cleared, on the way back too.
     type: int
     default: 120
   keep_backups:
@@ -271,7 +273,7 @@ def check(params: dict[str, t.Any]) -> str | None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         return "items names %s more than once." % ", ".join(twice)
-    for option, least in (("validity_days", 1), ("stop_timeout_seconds", 0), ("start_timeout_seconds", 1), ("keep_backups", 1)):
+    for option, least in (("validity_days", 1), ("stop_timeout_seconds", 0), ("start_timeout_seconds", 10), ("keep_backups", 1)):
         if params[option] is not None and params[option] < least:
             return "%s is %d, it must be at least %d." % (option, params[option], least)
     return None

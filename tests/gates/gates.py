@@ -249,6 +249,7 @@ FULL = (
 LAB_GATE = Gate("lab", lab)
 REAL_CLUSTER = (
     Gate("molecule kind", lambda shell: molecule(shell, "kind")),
+    Gate("molecule kind-ha", lambda shell: molecule(shell, "kind-ha")),
     Gate("molecule kind-expired", lambda shell: molecule(shell, "kind-expired")),
 )
 LOGS = WORK / "logs"

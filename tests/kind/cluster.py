@@ -45,9 +45,9 @@ def run(*argv: str, stdin: str | None = None, check: bool = True) -> subprocess.
     return done
 
 
-def on_node(*argv: str, stdin: str | None = None, check: bool = True) -> str:
-    """Standard output of a command on the node."""
-    return run("docker", "exec", "-i", NODE, *argv, stdin=stdin, check=check).stdout
+def on_node(*argv: str, stdin: str | None = None, check: bool = True, node: str = NODE) -> str:
+    """Standard output of a command on a node, the first control plane unless told."""
+    return run("docker", "exec", "-i", node, *argv, stdin=stdin, check=check).stdout
 
 
 def snapshot() -> dict[str, list[t.Any]]:
@@ -62,10 +62,36 @@ def kubeconfig() -> str:
 
 
 @functools.cache
-def node_address() -> str:
-    """The node's IPv4 address, where its ports listen."""
+def address(node: str) -> str:
+    """A node's IPv4 address, where its ports listen."""
     template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-    return run("docker", "inspect", "-f", template, NODE).stdout.strip()
+    return run("docker", "inspect", "-f", template, node).stdout.strip()
+
+
+def node_address() -> str:
+    """The first control plane's address."""
+    return address(NODE)
+
+
+@functools.cache
+def control_plane() -> tuple[str, ...]:
+    """The control-plane nodes' names."""
+    labels = ["--filter", f"label=io.x-k8s.kind.cluster={CLUSTER}", "--filter", "label=io.x-k8s.kind.role=control-plane"]
+    return tuple(sorted(run("docker", "ps", *labels, "--format", "{{.Names}}").stdout.split()))
+
+
+def leaders() -> dict[str, dict[str, t.Any]]:
+    """The Leases of kube-controller-manager and kube-scheduler: holder and number of transitions."""
+    names = ("kube-controller-manager", "kube-scheduler")
+    specs = {name: json.loads(kubectl("get", "lease", "-n", "kube-system", name, "-o", "json"))["spec"] for name in names}
+    return {name: {"holder": spec["holderIdentity"], "transitions": spec["leaseTransitions"]} for name, spec in specs.items()}
+
+
+def containers(selector: str) -> dict[str, tuple[str, int]]:
+    """Container id and number of restarts by pod."""
+    pods = json.loads(kubectl("get", "pods", "-l", selector, "-o", "json"))["items"]
+    states = {pod["metadata"]["name"]: pod["status"]["containerStatuses"][0] for pod in pods}
+    return {name: (state["containerID"], state["restartCount"]) for name, state in states.items()}
 
 
 def kubectl(*argv: str, config: str = "/etc/kubernetes/admin.conf", check: bool = True) -> str:

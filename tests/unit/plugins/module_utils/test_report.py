@@ -37,6 +37,7 @@ def report(check_mode: bool = False, **steps: t.Any) -> dict[str, t.Any]:
         ({"rotations": {}, "gates_before": {}}, "planned", "planned"),
         ({"gates_before": SICK}, "refused", "failed"),
         ({"gates_before": HEALTHY, "rotations": PUT_BACK}, "rolled_back", "failed"),
+        ({"gates_before": HEALTHY, "rotations": {**PUT_BACK, "state": "failed"}}, "failed", "failed"),
         ({"gates_before": HEALTHY, "rotations": {"failed": True, "msg": "no"}}, "failed", "failed"),
         ({"gates_before": HEALTHY, "rotations": {"unreachable": True, "msg": "no"}}, "failed", "failed"),
         ({"gates_before": HEALTHY, "rotations": DONE}, "rotated", "running"),

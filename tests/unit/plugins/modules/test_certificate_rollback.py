@@ -29,7 +29,7 @@ def test_the_run_has_a_name_of_its_own() -> None:
     ("option", "value", "good"),
     [
         ("keep_backups", 0, False),
-        ("start_timeout_seconds", 0, False),
+        ("start_timeout_seconds", 9, False),
         ("stop_timeout_seconds", 0, True),
         ("stop_timeout_seconds", -1, False),
     ],

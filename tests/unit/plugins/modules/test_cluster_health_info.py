@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("ansible.module_utils.basic", reason="ansible-core is not there for this Python")
 
-from ansible_collections.certops.kubernetes.plugins.module_utils._health import Check, Health
+from ansible_collections.certops.kubernetes.plugins.module_utils._health import Check, Health, Surroundings
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Node
 from ansible_collections.certops.kubernetes.plugins.modules import cluster_health_info
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_api import NOW
@@ -26,7 +26,8 @@ CHECKS = (
 def test_the_result_is_json_ready_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[t.Any] = []
 
-    def check_health(node: Node, now: t.Any, planned: t.Sequence[str]) -> Health:
+    def check_health(node: Node, now: t.Any, planned: t.Sequence[str], surroundings: Surroundings) -> Health:
+        assert surroundings.restarts == ("etcd",)
         asked.append((node.kubernetes_dir, now, planned))
         return Health("expired_only", CHECKS)
 

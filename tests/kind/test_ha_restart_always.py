@@ -1,0 +1,44 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`certs_rotate_restart: always` on three control planes, behind a load balancer that tries another server when one refuses."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+
+import cluster
+import observe_ha
+
+ALWAYS = {"certs_rotate_force": True, "certs_rotate_restart": "always"}
+OUT = cluster.STATE / "probe-always.json"
+
+
+def test_nobody_notices_behind_a_load_balancer_that_tries_again() -> None:
+    """0 failed through it; how long each API server's own address was away is printed."""
+    balancer = f"{cluster.CLUSTER}-external-load-balancer"
+    cluster.on_node("sh", "-c", "echo 3 >/home/envoy/retries", node=balancer)
+    time.sleep(5)  # its settings are looked at five times a second; who is connected meanwhile may be cut off
+    with subprocess.Popen(observe_ha.probe(OUT.name), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as probe:
+        time.sleep(1)
+        started = time.monotonic()
+        done = cluster.playbook("rotate", "-e", json.dumps(ALWAYS), check=False)
+        seconds = time.monotonic() - started
+        time.sleep(1)
+        probe.send_signal(signal.SIGTERM)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    through, *rest = json.loads(OUT.read_text())["targets"]
+    *own, writes = rest
+    print(f"{seconds:.0f} s for {len(own)} nodes")
+    for target in (through, writes, *own):
+        print({key: target[key] for key in ("url", "requests", "failed", "first_fail_ms", "longest_gap_ms", "errors")})
+    for host, result in cluster.newest_report("rotate")["results"].items():
+        print(host, {one["name"]: (one["away_seconds"], one["leaderless_seconds"]) for one in result["components"]})
+        assert {one["name"] for one in result["components"] if one["action"] == "restarted"} >= {"kube-apiserver", "etcd"}
+    assert through["failed"] == 0, through
+    assert writes["failed"] == 0, writes
+    assert all(target["failed"] > 0 for target in own), "each API server was restarted"
