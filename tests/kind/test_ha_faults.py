@@ -77,7 +77,9 @@ def test_another_api_server_that_is_down_stops_the_run_before_it_begins() -> Non
     assert f"the API server of node {last} is not ready" in done.stdout
     assert "Waiting, 0 of 6 s" in done.stdout
     assert serials() == before
-    assert states() == {node: "refused" if node == first else "planned" for node in NODES}
+    seen = states()
+    assert seen.pop(first) == "refused"
+    assert set(seen.values()) <= {"planned", "nothing_due"}, "what has no API server has no certificate of one that is due"
     ready = (
         "kubectl",
         "--kubeconfig",

