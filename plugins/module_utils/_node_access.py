@@ -29,14 +29,13 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._etcd import et
 from ansible_collections.certops.kubernetes.plugins.module_utils._health import Health, check_health
 from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import Thresholds, inspect_node
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
-from ansible_collections.certops.kubernetes.plugins.module_utils._processes import list_processes, own_processes
+from ansible_collections.certops.kubernetes.plugins.module_utils._other_tools import running_kubeadm, systemd_obstacles
 from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credentials import identity_from_kubeconfig, identity_from_pair
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node, Record
 
 _API_TIMEOUT_SECONDS = 5.0
-_KUBEADM_CHANGES = ("certs", "init", "join", "reset", "upgrade")
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class NodeAccess:
     client_proof: t.Callable[[Node, str, str], ClientProof]  # a credential's name, its fingerprint
     expired: t.Callable[[Node, t.Sequence[str]], t.Sequence[str]]
     validity_seconds: t.Callable[[Node], int | None]
-    other_tools: t.Callable[[], t.Sequence[str]]  # what else changes certificates here right now, as sentences
+    other_tools: t.Callable[[], t.Sequence[str]]  # what else changes certificates here now or soon, as sentences
     now: t.Callable[[], datetime]
     monotonic: t.Callable[[], float]
     sleep: t.Callable[[float], None]
@@ -88,7 +87,7 @@ def node_access(kubernetes_dir: str, stop_timeout: float, start_timeout: float) 
         client_proof=client_proof,
         expired=lambda node, names: expired_credentials(node, names, _now()),
         validity_seconds=_cluster_validity,
-        other_tools=running_kubeadm,
+        other_tools=lambda: [*running_kubeadm(), *systemd_obstacles(_now())],
         now=_now,
         monotonic=time.monotonic,
         sleep=time.sleep,
@@ -99,15 +98,6 @@ def node_access(kubernetes_dir: str, stop_timeout: float, start_timeout: float) 
 
 def _now() -> datetime:
     return datetime.now(timezone.utc)
-
-
-def running_kubeadm(proc: str = "/proc") -> list[str]:
-    """The processes of kubeadm on this node that may change certificates, as sentences."""
-    return [
-        "kubeadm %s is running (pid %d)" % (process.argv[1], process.process.pid)
-        for process in own_processes(list_processes(proc, ["kubeadm"]), proc)
-        if process.nesting == 1 and len(process.argv) > 1 and process.argv[1] in _KUBEADM_CHANGES
-    ]
 
 
 def _cluster_validity(node: Node) -> int | None:
@@ -201,4 +191,4 @@ _PATHS: dict[str, t.Callable[[Node], ClientProof]] = {
     "front-proxy-client": _aggregated_path,
 }
 
-__all__ = ("UNKNOWN", "ClientProof", "NodeAccess", "client_proof", "node_access", "running_kubeadm")
+__all__ = ("UNKNOWN", "ClientProof", "NodeAccess", "client_proof", "node_access")
