@@ -198,8 +198,8 @@ class StateFolder:
         path = os.path.join(self.folder(run_id), "journal.json")
         data = read_bounded(path)
         try:
-            return _journal_from(json.loads(data.decode("utf-8")))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            return _journal_from(json.loads(data.decode("utf-8")), run_id)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CertopsError(
                 "The journal %s is damaged (%s), so how far that run came is unknown. Remedy: compare the files in its backup folder with"
                 " those on the node, put right what must be, then move the run's folder away." % (path, error),
@@ -311,7 +311,9 @@ def _sign(descriptor: int, path: str, text: str) -> None:
         raise explain(error, "write", path) from error
 
 
-def _journal_from(document: dict[str, t.Any]) -> Journal:
+def _journal_from(document: dict[str, t.Any], run_id: str) -> Journal:
+    if document["run_id"] != run_id:
+        raise ValueError("it says that it is of run %r" % document["run_id"])
     if document["schema_version"] != JOURNAL_SCHEMA_VERSION:
         raise ValueError("schema_version %r is not known to this version" % document["schema_version"])
     if document["state"] not in _STATES:

@@ -46,7 +46,16 @@ def test_a_journal_comes_back_as_it_was(state: StateFolder) -> None:
     assert stat.S_IMODE(os.stat(state.path).st_mode) == 0o700
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", '{"schema_version": 99}', "\udcff"])
+def rewrite(state: StateFolder, **changes: t.Any) -> None:
+    """Change what the journal of the run `full` says, behind its back."""
+    path = os.path.join(state.folder("full"), "journal.json")
+    with open(path) as stream:
+        document = json.load(stream)
+    with open(path, "w") as stream:
+        json.dump(dict(document, **changes), stream)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", '{"schema_version": 99}', "\udcff", "[" * 200000, "9" * 5000])
 def test_a_damaged_journal_is_said_to_be_so(state: StateFolder, text: str) -> None:
     state.save(FULL)
     path = os.path.join(state.folder("full"), "journal.json")
@@ -66,6 +75,19 @@ def test_a_state_of_a_later_version_is_not_guessed(state: StateFolder) -> None:
             json.dump(dict(document, **{key: value}), stream)
         with pytest.raises(CertopsError, match="damaged"):
             state.load("full")
+
+
+@pytest.mark.parametrize("run_id", ["../../elsewhere", "good", "", ".", None, 7, ["full"]])
+def test_a_journal_that_says_to_be_another_runs_removes_nothing(state: StateFolder, tmp_path: Path, run_id: object) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    state.save(journal("good", 1))
+    state.save(FULL)
+    rewrite(state, run_id=run_id)
+    with pytest.raises(CertopsError, match=r"full/journal\.json is damaged"):
+        state.retain(0)
+    assert state.unfinished_run_id() == "full"
+    assert sorted(os.listdir(state.runs_path)) == ["full", "good"]
+    assert (tmp_path / "elsewhere").is_dir()
 
 
 def test_runs_are_listed_by_their_time(state: StateFolder) -> None:
