@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import typing as t
+from datetime import datetime, timedelta, timezone
 
 import cluster
 
@@ -103,6 +104,22 @@ def test_a_stopped_kubelet_is_noticed() -> None:
         cluster.on_node("systemctl", "start", "kubelet", node=first)
     assert done.returncode == 2
     assert "kubelet" in done.stdout
+    assert serials() == before
+
+
+def test_a_renewal_timer_that_is_about_to_fire_is_respected() -> None:
+    """kubespray's and KubeKey's, by real systemd; in check mode too."""
+    before, (first, *_others) = serials(), order()
+    soon = (datetime.now(timezone.utc) + timedelta(minutes=10)).strftime("%Y-%m-%d %H:%M:%S UTC")
+    cluster.on_node("systemd-run", "--unit=k8s-certs-renew", f"--on-calendar={soon}", "true", node=first)
+    try:
+        for mode in ((), ("--check",)):
+            done = cluster.playbook("rotate", "-e", FORCED, *mode, check=False)
+            assert done.returncode == 2
+            assert "k8s-certs-renew.timer" in done.stdout
+            assert soon.replace(" UTC", "Z").replace(" ", "T") in done.stdout
+    finally:
+        cluster.on_node("systemctl", "stop", "k8s-certs-renew.timer", node=first)
     assert serials() == before
 
 
