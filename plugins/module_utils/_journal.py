@@ -55,6 +55,17 @@ ROLLBACK = "rollback"
 FINISHED_STATES = (COMMITTED, ROLLED_BACK, FAILED)
 _STATES = (PREPARED, APPLYING, APPLIED, ACTIVATING, PROVING, ROLLING_BACK, *FINISHED_STATES)
 
+_FACTS = ("subject", "serial", "not_before", "not_after", "fingerprint_sha256")
+# By the annotations of the fields below, what JSON may have in them.
+_JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "int": (int,),
+    "float | None": (int, float, type(None)),
+    "dict[str, t.Any]": (dict,),
+}
+_LARGEST_ID = 2**32 - 2
+
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}\Z")
 
 
@@ -319,15 +330,50 @@ def _journal_from(document: dict[str, t.Any], run_id: str) -> Journal:
     if document["state"] not in _STATES:
         raise ValueError("state %r is not known" % document["state"])
     values = dict(document)
-    values["files"] = tuple(ReplacedFile(**entry) for entry in document["files"])
-    values["items"] = tuple(Item(**entry) for entry in document["items"])
+    values["files"] = tuple(_replaced_from(entry) for entry in document["files"])
+    values["items"] = tuple(_item_from(entry) for entry in document["items"])
     values["components"] = tuple(_touched_from(entry) for entry in document["components"])
-    return Journal(**values)
+    return _checked(Journal(**values))
+
+
+def _replaced_from(entry: dict[str, t.Any]) -> ReplacedFile:
+    file = _checked(ReplacedFile(**entry))
+    for path in (file.path, file.backup):
+        if path is not None and (not os.path.isabs(path) or b"\0" in os.fsencode(path)):
+            raise ValueError("%r is no absolute path" % path)
+    if not (0 <= file.mode <= 0o7777 and 0 <= file.uid <= _LARGEST_ID and 0 <= file.gid <= _LARGEST_ID):
+        raise ValueError("mode or owner of %s is out of range" % file.path)
+    return file
+
+
+def _item_from(entry: dict[str, t.Any]) -> Item:
+    item = _checked(Item(**entry))
+    for facts in (item.before, item.after):
+        if not all(isinstance(facts[name], (str, type(None))) for name in _FACTS):
+            raise TypeError("what it says of certificate %s is no text" % item.name)
+    return item
 
 
 def _touched_from(entry: dict[str, t.Any]) -> Touched:
     process = entry["process"]
-    return Touched(**dict(entry, process=tuple(process) if process else None))
+    if process is not None:
+        pid, ticks = process
+        if not isinstance(pid, int) or not isinstance(ticks, int):
+            raise TypeError("process %r is no pair of numbers" % process)
+        process = (pid, ticks)
+    return _checked(Touched(**dict(entry, process=process)))
+
+
+_Entry = t.TypeVar("_Entry", Journal, ReplacedFile, Item, Touched)
+
+
+def _checked(entry: _Entry) -> _Entry:
+    for field in dataclasses.fields(entry):
+        value = getattr(entry, field.name)
+        allowed = _JSON_TYPES.get(str(field.type))
+        if allowed is not None and type(value) not in allowed:
+            raise TypeError("%s is %r" % (field.name, value))
+    return entry
 
 
 __all__ = (

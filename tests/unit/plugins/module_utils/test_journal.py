@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import stat
@@ -29,12 +30,16 @@ def journal(run_id: str, number: int = 0, state: str = _journal.COMMITTED, **val
     return Journal(run_id, "h", "2026-11-24T01:%02d:00Z" % number, state, "auto", **values)
 
 
+def facts(serial: str) -> dict[str, t.Any]:
+    return {"subject": "CN=a", "serial": serial, "not_before": None, "not_after": "2027-11-24T01:50:00Z", "fingerprint_sha256": "ab"}
+
+
 FULL = journal(
     "full",
     finished_at="2026-11-24T01:59:00Z",
     cause="why",
     files=(ReplacedFile("/a", "/b", "0" * 64, "1" * 64, 0o644, 1, 2), ReplacedFile("/c", None, None, "1" * 64, 0o600, 0, 0)),
-    items=(Item("apiserver", "renew", {"serial": "1"}, {"serial": "2"}),),
+    items=(Item("apiserver", "renew", facts("1"), facts("2")),),
     components=(Touched("etcd", "restarted", "always", 1.5, None, (1, 2)), Touched("kube-apiserver", "none", "")),
 )
 
@@ -75,6 +80,53 @@ def test_a_state_of_a_later_version_is_not_guessed(state: StateFolder) -> None:
             json.dump(dict(document, **{key: value}), stream)
         with pytest.raises(CertopsError, match="damaged"):
             state.load("full")
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value"),
+    [
+        ("", "started_at", 5),
+        ("", "started_at", None),
+        ("", "host", []),
+        ("", "restart", True),
+        ("", "cause", {}),
+        ("", "schema_version", True),
+        ("", "files", {"a": 1}),
+        ("files", "path", None),
+        ("files", "path", 3),
+        ("files", "path", "relative"),
+        ("files", "path", "/a\0b"),
+        ("files", "backup", "/\ud800"),
+        ("files", "sha256_before", 3),
+        ("files", "mode", "0644"),
+        ("files", "mode", 10**30),
+        ("files", "uid", -1),
+        ("files", "gid", 2**32 - 1),
+        ("files", "mode", 1.5),
+        ("items", "name", {}),
+        ("items", "before", []),
+        ("items", "before", {"serial": "1"}),
+        ("items", "after", dict(facts("1"), not_after=7)),
+        ("components", "name", []),
+        ("components", "away_seconds", "1"),
+        ("components", "process", 5),
+        ("components", "process", ["1", "2"]),
+        ("components", "process", [1, 2, 3]),
+        ("components", "process", {}),
+    ],
+)
+def test_a_value_of_another_kind_is_damage(state: StateFolder, place: str, name: str, value: object) -> None:
+    state.save(journal("good", 1))
+    state.save(FULL)
+    rewrite(state, **(_changed(place, name, value) if place else {name: value}))
+    with pytest.raises(CertopsError, match=r"full/journal\.json is damaged"):
+        state.journals()
+
+
+def _changed(place: str, name: str, value: object) -> dict[str, t.Any]:
+    entries = json.loads(json.dumps(dataclasses.asdict(FULL)))[place]
+    entries[0][name] = value
+    return {place: entries}
 
 
 @pytest.mark.parametrize("run_id", ["../../elsewhere", "good", "", ".", None, 7, ["full"]])
