@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._deps import yaml
+from ansible_collections.certops.kubernetes.plugins.module_utils._documents import dig, texts
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credentials import (
     Identity,
@@ -226,9 +227,9 @@ def whoami(client: ApiClient) -> tuple[str, tuple[str, ...], str | None]:
     The credential id is `X509SHA256=<sha256 of the certificate's DER>` on Kubernetes >= 1.32, and None before.
     """
     kind = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-    info = client.json("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", kind).get("status", {}).get("userInfo", {})
-    ids = (info.get("extra") or {}).get(_CREDENTIAL_ID) or [None]
-    return str(info.get("username", "")), tuple(info.get("groups") or ()), ids[0]
+    info = dig(client.json("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", kind), "status", "userInfo")
+    name, ids = dig(info, "username"), texts(dig(info, "extra", _CREDENTIAL_ID))
+    return name if isinstance(name, str) else "", tuple(texts(dig(info, "groups"))), ids[0] if ids else None
 
 
 def cluster_certificate_validity_seconds(client: ApiClient) -> int | None:

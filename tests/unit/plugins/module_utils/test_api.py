@@ -273,3 +273,22 @@ def test_split_address(address: str, expected: tuple[str, int]) -> None:
 def test_what_is_no_address(address: str) -> None:
     with pytest.raises(CertopsError, match="host:port"):
         _api.split_address(address)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"status": None},
+        {"status": []},
+        {"status": {"userInfo": None}},
+        {"status": {"userInfo": "x"}},
+        {"status": {"userInfo": {"username": None, "groups": 5, "extra": "x"}}},
+        {"status": {"userInfo": {"groups": [1, None], "extra": {"authentication.kubernetes.io/credential-id": 5}}}},
+        {"status": {"userInfo": {"extra": {"authentication.kubernetes.io/credential-id": {"a": 1}}}}},
+        {"status": {"userInfo": {"extra": {"authentication.kubernetes.io/credential-id": [{}]}}}},
+    ],
+)
+def test_whoami_of_a_server_that_does_not_say(ca: pki.Pair, monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
+    monkeypatch.setattr(ApiClient, "json", lambda *_arguments: answer)
+    assert _api.whoami(ApiClient("127.0.0.1:1", identity(ca))) == ("", (), None)
