@@ -22,8 +22,8 @@ import typing as t
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from ansible_collections.certops.kubernetes.plugins.module_utils._deps import yaml
-from ansible_collections.certops.kubernetes.plugins.module_utils._documents import dig, texts
+from ansible_collections.certops.kubernetes.plugins.module_utils._documents import dig, parse_document, texts
+from ansible_collections.certops.kubernetes.plugins.module_utils._documents import text as scalar
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credentials import (
     Identity,
@@ -238,17 +238,17 @@ def cluster_certificate_validity_seconds(client: ApiClient) -> int | None:
     Source: ConfigMap kube-system/kubeadm-config, ClusterConfiguration (kubeadm API v1beta4).
     """
     try:
-        data = client.json("GET", "/api/v1/namespaces/kube-system/configmaps/kubeadm-config").get("data") or {}
+        answer = client.json("GET", "/api/v1/namespaces/kube-system/configmaps/kubeadm-config")
     except ApiError as exc:
         if exc.status == 404:
             return None
         raise
-    try:
-        configuration = yaml.safe_load(data.get("ClusterConfiguration") or "")
-    except yaml.YAMLError as exc:
-        raise CertopsError("ConfigMap kube-system/kubeadm-config: ClusterConfiguration is no YAML") from exc
-    value = configuration.get("certificateValidityPeriod") if isinstance(configuration, dict) else None
-    return None if value in (None, "") else parse_go_duration(str(value))
+    data = (scalar(dig(answer, "data", "ClusterConfiguration")) or "").encode("utf-8", "surrogatepass")
+    configuration = parse_document(data, "ClusterConfiguration of the ConfigMap kube-system/kubeadm-config")
+    value = dig(configuration, "certificateValidityPeriod")
+    if value is None or (isinstance(value, str) and scalar(value) is None):
+        return None
+    return parse_go_duration(value if isinstance(value, str) else "a list or a mapping")
 
 
 def parse_go_duration(text: str) -> int:

@@ -234,6 +234,10 @@ def test_whoami(tmp_path: Path, ca: pki.Pair) -> None:
         ((200, {"data": {"ClusterConfiguration": "certificateValidityPeriod: 8760h0m0s\n"}}), 31536000),
         ((200, {"data": {"ClusterConfiguration": "clusterName: x\n"}}), None),
         ((200, {"data": None}), None),
+        ((200, {"data": ["ClusterConfiguration"]}), None),
+        ((200, {"data": {"ClusterConfiguration": 5}}), None),
+        ((200, {"data": {"ClusterConfiguration": "certificateValidityPeriod: null\n"}}), None),
+        ((200, {"data": {"ClusterConfiguration": "built: 2026-13-45\ncertificateValidityPeriod: 1h\n"}}), 3600),
         ((404, {}), None),
     ],
 )
@@ -242,7 +246,13 @@ def test_certificate_validity_of_the_cluster(tmp_path: Path, ca: pki.Pair, answe
         assert _api.cluster_certificate_validity_seconds(ApiClient(server.address, identity(ca))) == seconds
 
 
-@pytest.mark.parametrize("answer", [(403, {}), (200, "no json"), (200, "[]"), (200, {"data": {"ClusterConfiguration": "a: ["}})])
+UNREADABLE = [
+    (200, {"data": {"ClusterConfiguration": text}})
+    for text in ("a: [", "[" * 5000, "\ud800", "\0", "certificateValidityPeriod: {}", "certificateValidityPeriod: 2026-13-45")
+]
+
+
+@pytest.mark.parametrize("answer", [(403, {}), (200, "no json"), (200, "[]"), *UNREADABLE])
 def test_certificate_validity_that_cannot_be_read_is_explained(tmp_path: Path, ca: pki.Pair, answer: object) -> None:
     with serve(tmp_path, ca, {"GET /api/v1/namespaces/kube-system/configmaps/kubeadm-config": answer}) as server, pytest.raises(
         CertopsError
