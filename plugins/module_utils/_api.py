@@ -39,6 +39,8 @@ _MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 _CUT_OFF = (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected, ssl.SSLEOFError)
 _CERT_HAS_EXPIRED = 10  # OpenSSL: X509_V_ERR_CERT_HAS_EXPIRED
 _CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
+_ADDRESS = re.compile(r"\[?([!-Z^-~]+)\]?:([0-9]{1,5})\Z")
+_MAX_PORT = 65535
 _DURATION_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 _DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(h|ms|m|us|µs|μs|ns|s)")
 
@@ -132,7 +134,7 @@ class ApiClient:
             connection.request(method, path, body=body, headers=headers)
             answer = connection.getresponse()
             return ApiResponse(answer.status, answer.read(_MAX_RESPONSE_BYTES))
-        except (OSError, http.client.HTTPException, ApiError) as exc:
+        except (OSError, http.client.HTTPException, UnicodeError, ApiError) as exc:
             raise self._explained(exc, method, path) from exc
         finally:
             connection.close()
@@ -191,10 +193,10 @@ class ApiClient:
 
 def split_address(address: str) -> tuple[str, int]:
     """`host:port` or `[ipv6]:port` as host and port. Raises CertopsError for anything else."""
-    host, _colon, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise CertopsError("%r is no address of the form host:port" % address)
-    return host.strip("[]"), int(port)
+    match = _ADDRESS.match(address)
+    if match is None or int(match.group(2)) > _MAX_PORT:
+        raise CertopsError("%r is no address of the form host:port" % address[:300])
+    return match.group(1), int(match.group(2))
 
 
 def _names_match(sans: t.Iterable[tuple[str, str]], host: str, names: tuple[str, ...]) -> bool:

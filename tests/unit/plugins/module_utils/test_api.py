@@ -279,7 +279,25 @@ def test_split_address(address: str, expected: tuple[str, int]) -> None:
     assert _api.split_address(address) == expected
 
 
-@pytest.mark.parametrize("address", ["", "host", ":1", "host:", "host:x"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "host",
+        ":1",
+        "host:",
+        "host:x",
+        "host:²",
+        "host:٣",
+        "host:65536",
+        "host:" + "9" * 5000,
+        "[]:1",
+        "a\nb:1",
+        "a b:1",
+        "a\0:1",
+        "é:1",
+    ],
+)
 def test_what_is_no_address(address: str) -> None:
     with pytest.raises(CertopsError, match="host:port"):
         _api.split_address(address)
@@ -302,3 +320,9 @@ def test_what_is_no_address(address: str) -> None:
 def test_whoami_of_a_server_that_does_not_say(ca: pki.Pair, monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
     monkeypatch.setattr(ApiClient, "json", lambda *_arguments: answer)
     assert _api.whoami(ApiClient("127.0.0.1:1", identity(ca))) == ("", (), None)
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "a..b", "%"])
+def test_a_host_that_cannot_be_resolved_is_explained(host: str) -> None:
+    with pytest.raises(ApiError, match="https"):
+        ApiClient(host + ":1", timeout=2).request("GET", "/")
