@@ -54,12 +54,17 @@ def get_lease(client: ApiClient, name: str, namespace: str = "kube-system") -> L
     """Read a Lease. Raises ApiError (`status` 404 when it does not exist)."""
     document = client.json("GET", _path(name, namespace))
     spec = document.get("spec") or {}
+    if not isinstance(spec, dict):
+        raise ApiError("GET https://%s%s: what it answers is no Lease" % (client.server, _path(name, namespace)))
+    holder, duration = spec.get("holderIdentity") or "", spec.get("leaseDurationSeconds") or 0
+    if not isinstance(holder, str) or not isinstance(duration, int):
+        raise ApiError("GET https://%s%s: the Lease's holder or duration is garbled" % (client.server, _path(name, namespace)))
     return Lease(
         name=name,
-        holder=str(spec.get("holderIdentity") or ""),
+        holder=holder,
         acquired=_time(spec.get("acquireTime")),
         renewed=_time(spec.get("renewTime")),
-        duration_seconds=int(spec.get("leaseDurationSeconds") or 0),
+        duration_seconds=duration,
         document=document,
     )
 

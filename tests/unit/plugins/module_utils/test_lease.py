@@ -99,3 +99,21 @@ def test_held_by(holder: str, acquired_after_start: int, held: bool) -> None:
 def test_a_long_host_name_is_cut_as_the_kernel_does() -> None:
     process = Process(1, 2, ("kube-controller-manager",), NOW)
     assert Lease(NAME, "n" * 63 + "_uuid", NOW, NOW, 15).held_by(process, "n" * 63)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        [1],
+        "x",
+        5,
+        {"leaseDurationSeconds": "soon"},
+        {"leaseDurationSeconds": [15]},
+        {"leaseDurationSeconds": 1.5},
+        {"holderIdentity": {"a": 1}},
+    ],
+)
+def test_what_is_no_lease_is_explained(api: tuple[FakeServer, ApiClient], spec: object) -> None:
+    api[0].routes["GET " + PATH] = (200, {"spec": spec})
+    with pytest.raises(ApiError, match=NAME):
+        get_lease(api[1], NAME)
