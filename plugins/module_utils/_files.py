@@ -72,6 +72,8 @@ def read_bounded(path: str, limit: int = MAX_FILE_BYTES) -> bytes:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             raise MissingFile("There is no file %s." % path) from error
         raise explain(error, "read", path) from error
+    except ValueError as error:  # a NUL byte, or half of a surrogate pair
+        raise CertopsError("Cannot read %r: it cannot be a path. Remedy: correct the file that names it." % path) from error
     try:
         return _read_all(descriptor, path, limit)
     except OSError as error:

@@ -42,6 +42,8 @@ def read_manifests(directory: str) -> tuple[list[Manifest], list[Finding]]:
         return [], []
     except OSError as error:
         return [], [_problem("Cannot list the static-pod manifests in %s: %s." % (directory, error.strerror or "unknown error"))]
+    except ValueError:  # a NUL byte, or half of a surrogate pair
+        return [], [_problem("Cannot list the static-pod manifests in %r: it cannot be a path." % directory)]
     for name in names:
         path = os.path.join(directory, name)
         if name.startswith(".") or os.path.isdir(path):

@@ -191,3 +191,10 @@ def test_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "inodes" in str(_files.room_problem(str(tmp_path), 1000, 3))
     Full.f_flag = os.ST_RDONLY
     assert "EROFS" in str(_files.room_problem(str(tmp_path), 1000, 3))
+
+
+@pytest.mark.parametrize("path", ["/a\0b", "/\ud800"])
+def test_what_cannot_be_a_path_is_explained(path: str) -> None:
+    with pytest.raises(CertopsError, match="cannot be a path") as caught:
+        _files.read_bounded(path)
+    assert str(caught.value).isprintable()
