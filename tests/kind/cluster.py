@@ -37,9 +37,9 @@ print(json.dumps(seen))
 """
 
 
-def run(*argv: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+def run(*argv: str, stdin: str | None = None, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command; its output is in the exception of a failed one."""
-    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, env={**os.environ, **variables})
     if check and done.returncode:
         raise AssertionError(f"{' '.join(argv[:6])} …: exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
     return done
@@ -110,4 +110,6 @@ def newest_report(playbook: str) -> dict[str, t.Any]:
 def playbook(name: str, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run one of the collection's playbooks on the node, as a user does."""
     ansible_playbook = str(pathlib.Path(sys.executable).with_name("ansible-playbook"))
-    return run(ansible_playbook, "-i", INVENTORY, f"certops.kubernetes.{name}", *argv, check=check)
+    # As JSON, where a sentence stays on its line: YAML breaks it.
+    command = [ansible_playbook, "-i", INVENTORY, f"certops.kubernetes.{name}", *argv]
+    return run(*command, check=check, ANSIBLE_CALLBACK_RESULT_FORMAT="json")
