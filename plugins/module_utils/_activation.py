@@ -24,7 +24,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._lease import L
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._processes import choose, list_processes, own_processes, process_alive
 from ansible_collections.certops.kubernetes.plugins.module_utils._readiness import readiness_probe
-from ansible_collections.certops.kubernetes.plugins.module_utils._stopping import restart_unit, stop_process
+from ansible_collections.certops.kubernetes.plugins.module_utils._stopping import Drain, restart_unit, stop_process
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiClient
@@ -69,11 +69,14 @@ def restart_component(
     stop_timeout: float | None = None,
     start_timeout: float = 120.0,
     node: Node | None = None,
+    meanwhile: t.Callable[[], object] | None = None,
 ) -> Restart:
     """Restart a component of this node and wait until it is back, ready, and (controller manager, scheduler) has a leader.
 
-    `stop_timeout` None: the component's own default (STOP_TIMEOUT_SECONDS). `node` None: it is discovered. A component that is not
-    running is only waited for. Raises CertopsError when it cannot be stopped or is not back within `start_timeout` seconds.
+    `stop_timeout` None: the component's own default (STOP_TIMEOUT_SECONDS); an API server's counts from when it takes no more connections.
+    `node` None: it is discovered. `meanwhile` is called when an API server takes no more connections, before it is ended: whatever it
+    does to what the API server needs, no request notices. A component that is not running is only waited for. Raises CertopsError when
+    it cannot be stopped or is not back within `start_timeout` seconds.
     """
     now = datetime.now(timezone.utc)
     node = node or discover(now)
@@ -88,10 +91,12 @@ def restart_component(
         forced = False
     elif component.process is not None:
         watch.begin()
-        forced = stop_process(component.process, timeout)
+        forced = stop_process(component.process, timeout, Drain(component, meanwhile) if component.name == "kube-apiserver" else None)
         watch.leadership.release()
     else:
         watch.begin()
+        if meanwhile:
+            meanwhile()
         forced = False
     return watch.wait_until_back(forced)
 

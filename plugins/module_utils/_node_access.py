@@ -57,7 +57,8 @@ class NodeAccess:
     discover: t.Callable[[], Node]
     inspect: t.Callable[[Node], t.Sequence[Record]]
     health: t.Callable[[Node, t.Sequence[str]], Health]
-    restart: t.Callable[[Node, str], Restart]  # by the component's name
+    # By the component's name; what is to be done while an API server that is restarted takes no more connections
+    restart: t.Callable[[Node, str, t.Optional[t.Callable[[], object]]], Restart]
     client_proof: t.Callable[[Node, str, str], ClientProof]  # a credential's name, its fingerprint
     expired: t.Callable[[Node, t.Sequence[str]], t.Sequence[str]]
     validity_seconds: t.Callable[[Node], int | None]
@@ -72,9 +73,9 @@ class NodeAccess:
 def node_access(kubernetes_dir: str, stop_timeout: float, start_timeout: float) -> NodeAccess:
     """The real thing. Times are seconds; the stop timeout is the API server's, other components have their own."""
 
-    def restart(node: Node, name: str) -> Restart:
+    def restart(node: Node, name: str, meanwhile: t.Callable[[], object] | None = None) -> Restart:
         limit = stop_timeout if name == "kube-apiserver" else None
-        return restart_component(node.components[name], stop_timeout=limit, start_timeout=start_timeout, node=node)
+        return restart_component(node.components[name], limit, start_timeout, node, meanwhile)
 
     def inspect(node: Node) -> t.Sequence[Record]:
         return inspect_node(node, socket.gethostname(), node.cluster, _now(), Thresholds(0, 0))

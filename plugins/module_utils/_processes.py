@@ -112,6 +112,19 @@ def seen_inode(pid: int, path: str, proc: str = "/proc") -> tuple[int, int] | No
     return found.st_dev, found.st_ino
 
 
+def listens(pid: int, port: int, proc: str = "/proc") -> bool:
+    """Whether somebody listens on a TCP port in a process' network; false when the process is gone.
+
+    proc(5): listening sockets (state 0A) come first in these tables, so that what is beyond the read limit does not matter.
+    """
+    for table in ("tcp", "tcp6"):
+        for line in _read(os.path.join(proc, str(pid), "net", table)).splitlines()[1:]:
+            fields = line.split()
+            if len(fields) > 3 and fields[3] == "0A" and fields[1].endswith(":%04X" % port):
+                return True
+    return False
+
+
 def pod_uid(cgroup: str) -> str | None:
     """The UID of the innermost pod that a `/proc/PID/cgroup` names (cgroup v1 or v2, cgroupfs or systemd driver), with dashes."""
     found: list[str] = []
@@ -182,6 +195,7 @@ __all__ = (
     "choose",
     "find_process",
     "list_processes",
+    "listens",
     "own_processes",
     "pod_uid",
     "process_alive",

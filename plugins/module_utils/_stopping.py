@@ -19,15 +19,20 @@ import subprocess
 import time
 import typing as t
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._api import parse_go_duration
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
-from ansible_collections.certops.kubernetes.plugins.module_utils._processes import process_alive
+from ansible_collections.certops.kubernetes.plugins.module_utils._processes import listens, process_alive
 
 if t.TYPE_CHECKING:
-    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Process
+    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Component, Process
 
 # How long the kernel may take to end a process after SIGKILL.
 _KILL_SECONDS = 10.0
 _POLL_SECONDS = 0.02
+# An API server closes its listener within 0.3 s of the signal, or of the end of its --shutdown-delay-duration (docs/restarts.md).
+_LISTENER_SECONDS = 5.0
+# For requests that it had accepted by then, before etcd is taken away from under it.
+_IN_FLIGHT_SECONDS = 1.0
 
 
 class _Handle:
@@ -71,17 +76,18 @@ class _Handle:
             os.close(self._descriptor)
 
 
-def stop_process(process: Process, stop_timeout: float) -> bool:
+def stop_process(process: Process, stop_timeout: float, drain: t.Callable[[float], float] | None = None) -> bool:
     """SIGTERM, wait at most `stop_timeout` seconds, SIGKILL, and prove that the process is gone.
 
-    Returns whether it had to be killed. Raises CertopsError when it may not be signalled or cannot be ended.
+    `drain` is called after the SIGTERM with that time, and returns what is left of it. Returns whether it had to be killed. Raises
+    CertopsError when it may not be signalled or cannot be ended.
     """
     handle = _Handle(process)
     try:
         if not handle.alive:
             return False
         handle.send(signal.SIGTERM)
-        if handle.gone_within(stop_timeout):
+        if handle.gone_within(drain(stop_timeout) if drain else stop_timeout):
             return False
         handle.send(signal.SIGKILL)
         if not handle.gone_within(_KILL_SECONDS):
@@ -92,6 +98,36 @@ def stop_process(process: Process, stop_timeout: float) -> bool:
         return True
     finally:
         handle.close()
+
+
+class Drain:
+    """What happens between an API server's SIGTERM and its end."""
+
+    def __init__(self, component: Component, meanwhile: t.Callable[[], object] | None = None) -> None:
+        """`meanwhile` is what is to be done when it takes no more connections and has had a moment to answer the last ones."""
+        self._ports = [endpoint.port for endpoint in component.endpoints]
+        self._pid = component.process.pid if component.process else 0
+        self._delay = shutdown_delay_seconds(component)
+        self._meanwhile = meanwhile
+
+    def __call__(self, stop_timeout: float) -> float:
+        """Wait until it takes no more connections, do what is to be done meanwhile; the seconds that are left of its time."""
+        deadline = time.monotonic() + self._delay + _LISTENER_SECONDS
+        while any(listens(self._pid, port) for port in self._ports) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        closed = time.monotonic()
+        if self._meanwhile:
+            time.sleep(min(stop_timeout, _IN_FLIGHT_SECONDS))
+            self._meanwhile()
+        return max(0.0, stop_timeout - (time.monotonic() - closed))
+
+
+def shutdown_delay_seconds(component: Component) -> float:
+    """How long an API server goes on taking requests after a SIGTERM (its --shutdown-delay-duration; kubeadm sets none, which is 0)."""
+    try:
+        return parse_go_duration(component.flag("shutdown-delay-duration") or "0s")
+    except CertopsError:
+        return 0.0
 
 
 def restart_unit(unit: str, timeout: float) -> None:
@@ -123,4 +159,4 @@ def _pidfd(pid: int) -> int | None:
         return None
 
 
-__all__ = ("restart_unit", "stop_process")
+__all__ = ("Drain", "restart_unit", "shutdown_delay_seconds", "stop_process")

@@ -36,6 +36,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._journal import
     Touched,
     sha256,
 )
+from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, ETCD
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import Proof, disk_problem, prove_item
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import NewFile, iso
@@ -84,6 +85,7 @@ class Transaction:
         self._limits = limits
         self._stop_requested = stop_requested
         self._worked_before: set[str] = set()  # certificates whose way was seen to work before the change
+        self.unwell_before: t.Mapping[str, str] = {}  # checks of the node that may fail after the change, because they did before
 
     def prepare(self, journal: Journal, files: t.Sequence[NewFile]) -> Journal:
         """Copy what will be replaced, then write the journal. Nothing is changed yet. Raises CertopsError."""
@@ -153,18 +155,32 @@ class Transaction:
         return self._restart_pending(journal)
 
     def _restart_pending(self, journal: Journal) -> Journal:
-        for index, touched in enumerate(journal.components):
-            if touched.action != restarting.PENDING:
-                continue
-            result = self._access.restart(self._access.discover(), touched.name)
-            done = dataclasses.replace(
-                touched,
-                action=restarting.RESTARTED,
-                away_seconds=result.away_seconds,
-                leaderless_seconds=result.leaderless_seconds,
+        """One after the other; but where an API server and its etcd both have to go, etcd goes while the API server takes no requests."""
+
+        def pending(name: str) -> bool:
+            return any(touched.name == name and touched.action == restarting.PENDING for touched in journal.components)
+
+        def restart(name: str, meanwhile: t.Callable[[], object] | None = None) -> None:
+            nonlocal journal
+            result = self._access.restart(self._access.discover(), name, meanwhile)
+            components = tuple(
+                dataclasses.replace(
+                    touched,
+                    action=restarting.RESTARTED,
+                    away_seconds=result.away_seconds,
+                    leaderless_seconds=result.leaderless_seconds,
+                )
+                if touched.name == name
+                else touched
+                for touched in journal.components
             )
-            components = (*journal.components[:index], done, *journal.components[index + 1 :])
             journal = self._state.save(dataclasses.replace(journal, components=components))
+
+        if pending(ETCD) and pending(API_SERVER):
+            restart(API_SERVER, lambda: restart(ETCD))
+        for name in restarting.ORDER:
+            if pending(name):
+                restart(name)
         return journal
 
     def _wait_for_reload(self, items: t.Sequence[Item]) -> dict[str, list[str]]:
@@ -215,8 +231,9 @@ class Transaction:
         # What expired and is none of this run's business (the kubelet's own, for example) is the same before and after.
         planned = [*self._access.expired(node, sorted(node.credentials)), *tolerated, *(journal.names if waiting else ())]
         health = self._access.health(node, planned)
-        if health.verdict == "unhealthy":
-            problems.append("the node is not healthy: %s" % "; ".join(check.message for check in health.checks if not check.ok))
+        worse = [check.message for check in health.checks if not check.ok and check.name not in self.unwell_before]
+        if health.verdict == "unhealthy" and worse:
+            problems.append("the node is not healthy: %s" % "; ".join(worse))
         return problems
 
     def _restarted_processes(self, journal: Journal) -> dict[str, tuple[int, int] | None]:

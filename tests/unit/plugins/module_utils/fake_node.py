@@ -170,10 +170,12 @@ class FakeNode:
     def reader_states(self, name: str) -> list[str]:
         return [self._reader(name, spec).in_use for spec in self.credential(name).readers]
 
-    def restart(self, _node: Node, component: str) -> Restart:
+    def restart(self, _node: Node, component: str, meanwhile: t.Callable[[], object] | None = None) -> Restart:
         """Stop and start a component, unless it is stubborn."""
         self.restarts.append(component)
         before = self.processes.pop(component, None)
+        if meanwhile:
+            meanwhile()
         if component in self.stubborn:
             raise CertopsError("%s did not come back within 120 s." % component)
         self.start(component)

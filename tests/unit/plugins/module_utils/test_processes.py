@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import P
 from ansible_collections.certops.kubernetes.plugins.module_utils._processes import (
     find_process,
     list_processes,
+    listens,
     own_processes,
     pod_uid,
     process_alive,
@@ -112,6 +114,20 @@ def test_the_real_proc() -> None:
     assert process_alive(me.process)
     assert not process_alive(Process(os.getpid(), me.process.start_ticks + 1, me.argv, me.process.started_at))
     assert not process_alive(Process(99999999, 1, (), me.process.started_at))
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_who_listens(family: socket.AddressFamily) -> None:
+    with socket.socket(family, socket.SOCK_STREAM) as server:
+        server.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
+        port = server.getsockname()[1]
+        assert not listens(os.getpid(), port), "bound is not listening"
+        server.listen(1)
+        assert listens(os.getpid(), port)
+        with socket.create_connection(server.getsockname()[:2]):
+            server.close()
+            assert not listens(os.getpid(), port), "what was accepted goes on, but nobody else gets in"
+    assert not listens(99999999, port)
 
 
 def test_what_a_process_sees_at_a_path(tmp_path: Path) -> None:

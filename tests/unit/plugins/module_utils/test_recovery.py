@@ -94,9 +94,9 @@ class Tripwire:
         return call
 
     def _watched_restart(self, real: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
-        def call(found: t.Any, component: str) -> t.Any:
+        def call(found: t.Any, component: str, meanwhile: t.Callable[[], object] | None = None) -> t.Any:
             self._count("stop %s" % component)
-            result = real(found, component)
+            result = real(found, component, meanwhile)
             self._count("started %s" % component)
             return result
 

@@ -64,8 +64,12 @@ def test_renews_everything_and_proves_it(node: FakeNode) -> None:
 
 
 def test_always_restarts_every_reader_in_order(node: FakeNode) -> None:
-    run(node, restart="always")
-    assert node.restarts == [ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER]
+    """etcd is away while its API server takes no requests: nobody sees the API wait for it."""
+    result = run(node, restart="always")
+    assert node.restarts == [API_SERVER, ETCD, CONTROLLER_MANAGER, SCHEDULER]
+    assert all(entry["away_seconds"] for entry in result["components"])
+    run(node, "etcd/server", restart="always")
+    assert node.restarts[4:] == [ETCD], "an API server that need not go is left alone"
 
 
 def test_never_restarts_nothing_and_the_next_run_does_it(node: FakeNode) -> None:

@@ -49,7 +49,7 @@ def test_a_component_that_does_not_come_back_for_now(node: FakeNode, component: 
     node.stubborn.add(component)
     real = node.restart
 
-    def once(found: t.Any, name: str) -> t.Any:
+    def once(found: t.Any, name: str, _meanwhile: t.Any) -> t.Any:
         try:
             return real(found, name)
         except CertopsError:
@@ -120,7 +120,7 @@ def test_a_defect_of_ours_is_shown_after_the_way_back(node: FakeNode, monkeypatc
     real = node.restart
     calls = []
 
-    def first_broken(found: t.Any, name: str) -> t.Any:
+    def first_broken(found: t.Any, name: str, _meanwhile: t.Any) -> t.Any:
         calls.append(name)
         if len(calls) == 1:
             raise ZeroDivisionError
@@ -192,7 +192,7 @@ def test_a_request_to_end_is_heard_before_everything_is_written(node: FakeNode, 
 def test_a_request_to_end_is_too_late_when_everything_is_written(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
     real = node.restart
 
-    def restart(found: t.Any, name: str) -> t.Any:
+    def restart(found: t.Any, name: str, _meanwhile: t.Any) -> t.Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return real(found, name)
 

@@ -5,14 +5,21 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
+import threading
 import typing as t
 from dataclasses import replace
 
 import pytest
-from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Process
-from ansible_collections.certops.kubernetes.plugins.module_utils._processes import process_alive
-from ansible_collections.certops.kubernetes.plugins.module_utils._stopping import restart_unit, stop_process
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Component, Endpoint, Process
+from ansible_collections.certops.kubernetes.plugins.module_utils._processes import listens, process_alive
+from ansible_collections.certops.kubernetes.plugins.module_utils._stopping import (
+    Drain,
+    restart_unit,
+    shutdown_delay_seconds,
+    stop_process,
+)
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import stand_ins
 
 
@@ -53,6 +60,25 @@ def test_a_later_process_with_the_same_pid_is_left_alone(pidfd: None, run: t.Cal
     earlier = replace(process, start_ticks=process.start_ticks - 1)
     assert stop_process(earlier, 0.1) is False
     assert process_alive(process)
+
+
+def test_an_api_server_s_time_counts_from_when_it_takes_no_more_connections(run: t.Callable[..., Process]) -> None:
+    """And what is to be done meanwhile is done then, before it is killed."""
+    process = run(stubborn=True)
+    server = socket.create_server(("127.0.0.1", 0))
+    seen: list[bool] = []
+    port = server.getsockname()[1]
+    component = Component("kube-apiserver", {}, process=process, endpoints=(Endpoint("kube-apiserver", "127.0.0.1", port, None),))
+    drain = Drain(component, lambda: seen.append(listens(process.pid, port)))
+    threading.Timer(0.5, server.close).start()
+    assert stop_process(process, 0.1, drain) is True
+    assert seen == [False]
+
+
+@pytest.mark.parametrize(("flag", "seconds"), [(None, 0), ("0s", 0), ("garbage", 0), ("15s", 15), ("1m10s", 70)])
+def test_the_delay_of_an_api_server(flag: str | None, seconds: int) -> None:
+    flags: dict[str, tuple[str, ...]] = {} if flag is None else {"shutdown-delay-duration": (flag,)}
+    assert shutdown_delay_seconds(Component("kube-apiserver", flags)) == seconds
 
 
 def test_a_process_that_is_gone(pidfd: None, run: t.Callable[..., Process]) -> None:
