@@ -4,7 +4,7 @@
 
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""Leader election Leases of the controller manager and the scheduler: read them, and release the one of a dead leader."""
+"""Leases: those of leader election are read, and that of a dead leader is released; the one of a run is made, renewed and deleted."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def get_lease(client: ApiClient, name: str, namespace: str = "kube-system") -> L
     return Lease(
         name=name,
         holder=holder,
-        acquired=_time(spec.get("acquireTime")),
-        renewed=_time(spec.get("renewTime")),
+        acquired=parse_api_time(spec.get("acquireTime")),
+        renewed=parse_api_time(spec.get("renewTime")),
         duration_seconds=duration,
         document=document,
     )
@@ -82,21 +82,43 @@ def release_lease(client: ApiClient, name: str, expected_holder: str, namespace:
     document = copy.deepcopy(lease.document)
     now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     document["spec"].update(holderIdentity="", leaseDurationSeconds=1, renewTime=now, acquireTime=now)
+    return replace_lease(client, document, namespace)  # where somebody else was faster there is a leader
+
+
+def create_lease(client: ApiClient, document: dict[str, t.Any], namespace: str) -> bool:
+    """Make a Lease; False when there is one by now. Raises ApiError."""
+    return _unless_changed(lambda: client.json("POST", _path("", namespace), document))
+
+
+def replace_lease(client: ApiClient, document: dict[str, t.Any], namespace: str) -> bool:
+    """Write a Lease that was read before; False when somebody else wrote it in between, or removed it. Raises ApiError."""
+    return _unless_changed(lambda: client.json("PUT", _path(document["metadata"]["name"], namespace), document))
+
+
+def delete_lease(client: ApiClient, lease: Lease, namespace: str) -> bool:
+    """Delete a Lease as it was read; False when somebody else wrote it in between, or removed it. Raises ApiError."""
+    metadata = lease.document.get("metadata") or {}
+    preconditions = {key: metadata.get(key) for key in ("uid", "resourceVersion")}
+    options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
+    return _unless_changed(lambda: client.json("DELETE", _path(lease.name, namespace), options))
+
+
+def _unless_changed(write: t.Callable[[], object]) -> bool:
     try:
-        client.json("PUT", _path(name, namespace), document)
+        write()
     except ApiError as exc:
-        if exc.status == 409:  # somebody else was faster: then there is a leader
+        if exc.status in (404, 409):
             return False
         raise
     return True
 
 
 def _path(name: str, namespace: str) -> str:
-    return "/apis/coordination.k8s.io/v1/namespaces/%s/leases/%s" % (namespace, name)
+    return ("/apis/coordination.k8s.io/v1/namespaces/%s/leases/%s" % (namespace, name)).rstrip("/")
 
 
-def _time(text: t.Any) -> datetime | None:
-    """A MicroTime of the API, aware; None for what is none."""
+def parse_api_time(text: t.Any) -> datetime | None:
+    """A Time or MicroTime of the API, aware; None for what is none."""
     for layout in ("%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ"):
         try:
             return datetime.strptime(str(text), layout).replace(tzinfo=timezone.utc)
@@ -105,4 +127,13 @@ def _time(text: t.Any) -> datetime | None:
     return None
 
 
-__all__ = ("CLOCK_SKEW_SECONDS", "Lease", "get_lease", "release_lease")
+__all__ = (
+    "CLOCK_SKEW_SECONDS",
+    "Lease",
+    "create_lease",
+    "delete_lease",
+    "get_lease",
+    "parse_api_time",
+    "release_lease",
+    "replace_lease",
+)

@@ -25,6 +25,7 @@ DAY = 86400
 DEFAULT_VALIDITY_DAYS = 365  # kubeadm's own (kubeadm.k8s.io/v1beta4, certificateValidityPeriod)
 ACTIONS = ("renew", "activate")  # what is done to a certificate; `report` and `none` change nothing
 REPAIR = "repair"  # what is done to a node where a run did not end
+RESTORE = "restore"  # what a rollback does to a certificate
 
 Record = t.Mapping[str, t.Any]
 Entry = t.Dict[str, t.Any]
@@ -62,9 +63,45 @@ def rotation_items(plan: t.Sequence[Entry], host: str) -> list[dict[str, t.Any]]
     return [{key: entry[key] for key in keys} for entry in plan if entry["host"] == host and entry["action"] in ACTIONS]
 
 
+def rollback_plan(foreseen: t.Mapping[str, t.Any], host: str, records: t.Sequence[Record]) -> list[Entry]:
+    """What a rollback will do on a host: one entry for each certificate that `certificate_rollback` foresees to put back.
+
+    `foreseen` is its result in check mode, `records` are the node's. Empty for a node that was not reached.
+    """
+    known = {record["name"]: record for record in records}
+    restarts = [component["name"] for component in foreseen.get("components") or () if component["action"] == "restarted"]
+    entries = [
+        _restoration(host, item, known.get(item["name"], {}), str(foreseen.get("restored_run_id")))
+        for item in foreseen.get("certificates") or ()
+    ]
+    for entry in entries:
+        readers = [reader["component"] for reader in known.get(entry["name"], {}).get("readers") or ()]
+        entry["restarts"] = sorted(set(restarts).intersection(readers))
+    unfinished = [recovered["run_id"] for recovered in foreseen.get("recovered") or ()]
+    return entries + [_repair(host, {"unfinished_run": run_id}) for run_id in unfinished]
+
+
+def _restoration(host: str, item: t.Mapping[str, t.Any], record: Record, run_id: str) -> Entry:
+    now, then = item["before"], item["after"]
+    return {
+        "host": host,
+        "node": record.get("node"),
+        "name": item["name"],
+        "component": record.get("component"),
+        "action": RESTORE,
+        "code": "rollback",
+        "reason": "run %s replaced it; the earlier one is valid until %s" % (run_id, then["not_after"]),
+        "not_after": now["not_after"],
+        "days_left": record.get("days_left"),
+        "ends_after": None,
+        "restarts": [],
+        "fingerprint_sha256": now["fingerprint_sha256"],
+    }
+
+
 def is_due(entry: t.Mapping[str, t.Any]) -> bool:
     """Whether a plan's entry makes its node one that is to be changed."""
-    return entry["action"] in ACTIONS or entry["action"] == REPAIR
+    return entry["action"] in (*ACTIONS, REPAIR, RESTORE)
 
 
 def due_hosts(plan: t.Sequence[Record]) -> list[str]:
@@ -271,4 +308,14 @@ def _kind(found: t.Any) -> str:
     return "nothing" if found is None else repr(found)
 
 
-__all__ = ("ACTIONS", "due_hosts", "duration", "is_due", "rotation_items", "rotation_order", "rotation_plan", "stale_readers")
+__all__ = (
+    "ACTIONS",
+    "due_hosts",
+    "duration",
+    "is_due",
+    "rollback_plan",
+    "rotation_items",
+    "rotation_order",
+    "rotation_plan",
+    "stale_readers",
+)

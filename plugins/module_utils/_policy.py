@@ -169,6 +169,7 @@ OPTIONS: dict[str, Option] = {
     "certs_rotate_private_key": Option("regenerate", _choice(PRIVATE_KEY)),
     "certs_rotate_keep_backups": Option(10, _whole_number(1)),
     "certs_rotate_rollback_run_id": Option(None, _text),
+    "certs_rotate_take_over_lock": Option(False, _truth),
     "certs_report_dir": Option(None, _text),
     "certs_report_host": Option("localhost", _text),
 }

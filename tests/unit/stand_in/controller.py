@@ -18,7 +18,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._summary import
 
 HERE = pathlib.Path(__file__).resolve().parent
 COLLECTION = HERE.parents[2]
-MODULES = ("certificate_info", "cluster_health_info", "certificate_rotation", "certificate_rollback")
+MODULES = ("certificate_info", "cluster_health_info", "certificate_rotation", "certificate_rollback", "cluster_lock")
 DAY = 86400
 
 
@@ -72,6 +72,7 @@ class Controller:
         self.folder = folder
         self.reports = folder / "reports"
         self.inventory: dict[str, t.Any] = {}
+        self.lock = folder / "lease.json"  # the cluster's lock, while a run has it
         installed = folder / "ansible_collections" / "certops" / "kubernetes"
         for part in ("galaxy.yml", "meta", "playbooks", "roles", "plugins/filter", "plugins/plugin_utils", "plugins/module_utils", "awx"):
             copy_of(COLLECTION / part, installed / part)

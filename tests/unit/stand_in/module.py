@@ -5,16 +5,20 @@
 """Stands in for the collection's modules where only the controller's side is looked at.
 
 A node is a JSON file, named by the host's remote_tmp: {certificates, validity, health, rotation, calls}. Each call is written down in it.
+The Lease of the cluster is the file lease.json beside it; a node with `api: down` keeps it for itself.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
 YEAR = 365 * 86400
+HOLDER = {key: {"type": "str", "default": ""} for key in ("run_id", "since", "playbook", "user", "controller", "job_id", "process")}
+LOCK = {"lock": {"type": "dict", "options": HOLDER}}
 KUBERNETES_DIR = {"kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"}}
 RESTART = {"restart": {"choices": ["auto", "always", "never"], "default": "auto"}}
 TIMEOUTS = {"stop_timeout_seconds": {"type": "int", "default": 2}, "start_timeout_seconds": {"type": "int", "default": 120}}
@@ -47,8 +51,23 @@ SPECS: dict[str, dict[str, t.Any]] = {
         "keep_backups": {"type": "int", "default": 10},
         **RESTART,
         **TIMEOUTS,
+        **LOCK,
     },
-    "certificate_rollback": {"run_id": {"type": "str"}, **RESTART, **TIMEOUTS},
+    "certificate_rollback": {
+        "run_id": {"type": "str"},
+        "new_run_id": {"type": "str"},
+        "missing_run": {"choices": ["fail", "ignore"], "default": "fail"},
+        "keep_backups": {"type": "int", "default": 10},
+        **RESTART,
+        **TIMEOUTS,
+        **LOCK,
+    },
+    "cluster_lock": {
+        "state": {"choices": ["held", "released"], "default": "held"},
+        "holder": {"type": "dict", "required": True, "options": HOLDER},
+        "take_over": {"type": "str", "default": ""},
+        "cluster_ca": {"type": "str"},
+    },
 }
 
 
@@ -60,7 +79,13 @@ def main() -> None:
     with open(path, encoding="utf-8") as stored:
         node = json.load(stored)
     node["calls"].append({"module": name, "check_mode": module.check_mode, "params": dict(module.params)})
-    plays = {"certificate_info": info, "cluster_health_info": health, "certificate_rotation": rotate, "certificate_rollback": roll_back}
+    plays = {
+        "certificate_info": info,
+        "cluster_health_info": health,
+        "certificate_rotation": rotate,
+        "certificate_rollback": roll_back,
+        "cluster_lock": lock,
+    }
     result = plays[name](node, module)
     with open(path, "w", encoding="utf-8") as stored:
         json.dump(node, stored)
@@ -106,8 +131,53 @@ def rotate(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
 
 
 def roll_back(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
-    """Nothing was there to be put back."""
-    return {"changed": False, "run_id": module.params["run_id"], "certificates": [], "components": [], "rolled_back": True, "recovered": []}
+    """What the node's `runs` ({run id: certificate's name}) replaced is put back, once; the newest is the last one."""
+    runs = node.get("runs", {"run-1": "apiserver"})
+    chosen = module.params["run_id"] or next(reversed(list(runs)), None)
+    result: dict[str, t.Any] = {"changed": False, "run_id": module.params["new_run_id"], "restored_run_id": None, "runs": list(runs)}
+    result.update(certificates=[], components=[], rolled_back=False, recovered=[])
+    if chosen not in runs:
+        refused = module.params["missing_run"] == "fail" and chosen is not None
+        return {**result, "failed": True, "msg": "There is no run %s" % chosen} if refused else result
+    result["restored_run_id"] = chosen
+    if chosen not in node.get("restored", []):
+        facts = {"not_after": "2026-12-04T00:00:00Z", "serial": "1", "subject": "CN=x", "fingerprint_sha256": "a" * 64}
+        proof = {"in_use": "true", "proof": "handshake"}
+        result.update(changed=True, certificates=[{"name": runs[chosen], "action": "restore", "before": facts, "after": facts, **proof}])
+        if not module.check_mode:
+            node.setdefault("restored", []).append(chosen)
+    return result
+
+
+def lock(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
+    """The cluster's lock, or the node's own while its API is down."""
+    wanted = module.params["holder"]
+    lease = os.path.join(os.path.dirname(module._remote_tmp), "lease.json")  # type: ignore[attr-defined]  # as above
+    down = node.get("api") == "down"
+    holder = node.get("lock") or (None if down else _read(lease))
+    ours = holder is not None and holder["run_id"] == wanted["run_id"]
+    if module.params["state"] == "released":
+        if ours and not module.check_mode:
+            node["lock"] = None
+            if not down and os.path.exists(lease):
+                os.unlink(lease)
+        return {"changed": ours}
+    if holder is not None and not ours and module.params["take_over"] not in ("any", holder["run_id"]):
+        return {"failed": True, "msg": "another run changes this cluster: %s" % holder["run_id"], "held_by": holder}
+    if not module.check_mode:
+        if down:
+            node["lock"] = wanted
+        else:
+            with open(lease, "w", encoding="utf-8") as stored:
+                json.dump(wanted, stored)
+    return {"changed": True, "kept_in": "" if module.check_mode else "file" if down else "lease", "because": ""}
+
+
+def _read(path: str) -> t.Any:
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="utf-8") as stored:
+        return json.load(stored)
 
 
 STAND_IN_NAME = ""

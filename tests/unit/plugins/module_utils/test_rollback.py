@@ -95,6 +95,31 @@ def test_a_node_without_runs(node: FakeNode) -> None:
         back(node, "x")
 
 
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_run_that_never_came_to_this_node(node: FakeNode, exists: bool) -> None:
+    """It ended on another node before; nobody has to know where."""
+    if exists:
+        renew(node, "one", "apiserver")
+    before = node.everything()
+    request = RollbackRequest("x", "back", ignore_missing=True)
+    assert predict_rollback(node.access(), node.state, request)["changed"] is False
+    assert node.everything() == before
+    result = back(node, "x", ignore_missing=True)
+    assert (result["changed"], result["restored_run_id"]) == (False, None)
+    assert result["runs"] == (["one"] if exists else [])
+
+
+def test_a_node_that_is_not_well_is_put_back_all_the_same(node: FakeNode) -> None:
+    """That may be why; but it must not get worse by it."""
+    before = node.tree()
+    renew(node, "one", "apiserver")
+    node.unhealthy = lambda _fake: "the load balancer is on fire"
+    result = back(node)
+    assert result["state"] == "committed"
+    assert node.tree() == before
+    assert any("not well before: the load balancer is on fire" in warning for warning in result["warnings"])
+
+
 def test_an_expired_backup_is_refused_unless_the_user_says_so(node: FakeNode) -> None:
     old = pki.make_leaf(node.authorities["ca"], "x", not_after=datetime.now(timezone.utc) + timedelta(seconds=1))
     node.path("pki/apiserver.crt").write_bytes(old.cert_pem)
