@@ -150,6 +150,19 @@ def test_nothing_is_rotated_while_a_control_plane_node_is_lost(controller: Contr
     assert controller.report()["run"]["nodes"]["node1"]["state"] == "nothing_due"
 
 
+def test_a_node_that_is_lost_on_the_way(controller: Controller) -> None:
+    """The run ends there and says so, in its report too; the others are not touched, and the lock is let go from another one."""
+    controller.node("node1", due(), goes_away="certificate_rotation")
+    controller.node("node2", due())
+    done = controller.play(ROTATE)
+    assert done.returncode == 2, done.stdout
+    assert "node1 was lost during its change, which goes on there without us" in said(done.stdout)
+    states = {host: node["state"] for host, node in controller.report()["run"]["nodes"].items()}
+    assert states == {"node1": "failed", "node2": "planned"}
+    assert "certificate_rotation" not in controller.calls("node2")
+    assert not controller.lock.exists()
+
+
 def test_two_clusters_are_not_mixed(controller: Controller) -> None:
     """Their CAs tell them apart, and --limit narrows the run to one; the other one is not even asked."""
     controller.node("node1", due())

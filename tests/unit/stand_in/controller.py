@@ -85,7 +85,8 @@ class Controller:
     def node(self, name: str, certificates: t.Any, groups: t.Sequence[str] = ("kube_control_plane",), **state: t.Any) -> None:
         """Make a node of records; `health` are the gate's verdicts in turn, `rotation` and `broken` messages of modules that fail."""
         variables = {
-            "ansible_connection": "local",
+            "ansible_connection": "certops_stand_in",
+            "ansible_gone_file": str(self.folder / f"{name}.gone"),
             "ansible_remote_tmp": str(self.folder / name),
             "ansible_python_interpreter": sys.executable,
         }
@@ -113,6 +114,7 @@ class Controller:
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PYTEST_"))},
             "ANSIBLE_COLLECTIONS_PATH": str(self.folder),
+            "ANSIBLE_CONNECTION_PLUGINS": str(HERE / "connection"),
             "ANSIBLE_ASYNC_DIR": str(self.folder / "async"),  # its default is not the same twice where HOME is not the user's own
             "ANSIBLE_HOME": str(self.folder / "home"),
             "ANSIBLE_NOCOLOR": "1",

@@ -89,6 +89,9 @@ def main() -> None:
     result = plays[name](node, module)
     with open(path, "w", encoding="utf-8") as stored:
         json.dump(node, stored)
+    if node.get("goes_away") == name and not module.check_mode:
+        with open(module._remote_tmp + ".gone", "w", encoding="utf-8"):  # type: ignore[attr-defined]  # as above
+            pass
     if result.get("failed"):
         module.fail_json(**result)
     module.exit_json(**result)
