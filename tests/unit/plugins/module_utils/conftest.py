@@ -16,5 +16,6 @@ def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     if request.param == "libyaml" and not yaml.__with_libyaml__:
         pytest.skip("PyYAML without libyaml")
     if request.param == "pure":
-        monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
+        for name in ("CSafeLoader", "CBaseLoader"):
+            monkeypatch.delattr(yaml, name, raising=False)
     return str(request.param)
