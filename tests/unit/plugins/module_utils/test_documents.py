@@ -16,7 +16,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import C
 
 pytestmark = pytest.mark.usefixtures("loader")
 
-ALIAS_BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join("%s: &%s [%s]\n" % (b, b, ",".join(["*" + a] * 9)) for a, b in zip("abcdefgh", "bcdefghi"))
+ALIAS_BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join("%s: &%s [%s]\n" % (b, b, ",".join(["*" + a] * 9)) for a, b in zip("abcdef", "bcdefg"))
 SECRET = "MIIEowIBAAKCAQEA"
 
 GARBAGE = {
