@@ -27,8 +27,7 @@ _MAX_DEPTH = 60
 # Far more than any of them has; PyYAML's parser in Python takes a tenth of a millisecond for each.
 _MAX_ENTRIES = 20000
 _MAX_DIGITS = 40
-_SURROGATE = re.compile("[\\ud800-\\udfff]")
-_IN_NO_TEXT = re.compile("[\\0\\ud800-\\udfff]")
+SURROGATE = re.compile("[\\ud800-\\udfff]")
 _NAMES_IN_IT = re.compile(r"'[!\w][^']*'")  # of anchors and tags, in what the parser says
 
 
@@ -84,7 +83,7 @@ def _count(size: int, anchor: str | None, sizes: list[int], known: dict[str, int
 
 def _check_text(value: str, source: str) -> None:
     """Only escapes can bring these in, and a path or an argument cannot hold them."""
-    if _IN_NO_TEXT.search(value):
+    if "\0" in value or SURROGATE.search(value):
         raise CertopsError("Cannot read %s: it holds a NUL or half of a surrogate pair, which no text does." % source)
 
 
@@ -142,7 +141,7 @@ def _check_values(value: t.Any, source: str) -> None:
                 inner += entry.values()
             elif isinstance(entry, list):
                 inner += entry
-            elif isinstance(entry, str) and _SURROGATE.search(entry):
+            elif isinstance(entry, str) and SURROGATE.search(entry):
                 raise CertopsError("Cannot read %s: it holds half of a surrogate pair, which no text does." % source)
         if not inner:
             return
@@ -178,4 +177,4 @@ def texts(value: t.Any) -> list[str]:
     return [entry for entry in items(value) if isinstance(entry, str)]
 
 
-__all__ = ("dig", "items", "parse_document", "parse_json", "text", "texts")
+__all__ = ("SURROGATE", "dig", "items", "parse_document", "parse_json", "text", "texts")
