@@ -95,9 +95,10 @@ def _one_line(error: Exception) -> str:
     return "%s, line %d" % (problem, mark.line + 1) if mark is not None else problem
 
 
-def parse_json(data: bytes, source: str) -> t.Any:
+def parse_json(data: bytes, source: str, *, paths: bool = False) -> t.Any:
     """A JSON text (RFC 8259, so no NaN) with its numbers as numbers. Raises CertopsError.
 
+    With `paths`, halves of surrogate pairs are let through: Python writes them for the bytes of a path that is not UTF-8.
     Depth and digits are bounded: nothing runs out of stack that goes through it, and Python before 3.11 takes minutes for a million digits.
     """
     try:
@@ -109,7 +110,7 @@ def parse_json(data: bytes, source: str) -> t.Any:
     except ValueError as error:
         said = "%s, line %d" % (error.msg, error.lineno) if isinstance(error, json.JSONDecodeError) else str(error)
         raise CertopsError("Cannot read %s: it is not JSON (%s)." % (source, said)) from None
-    _check_values(value, source)
+    _check_values(value, source, surrogates=paths)
     return value
 
 
@@ -130,8 +131,8 @@ def _no_number(word: str) -> t.Any:
     raise ValueError("%s is no number" % word)
 
 
-def _check_values(value: t.Any, source: str) -> None:
-    """Raises CertopsError for what is nested too deeply, and for half of a surrogate pair, which cannot be printed."""
+def _check_values(value: t.Any, source: str, *, surrogates: bool) -> None:
+    """Raises CertopsError for what is nested too deeply and, unless they are wanted, for half of a surrogate pair: it cannot be printed."""
     level = [value]
     for _depth in range(_MAX_DEPTH + 2):
         inner: list[t.Any] = []
@@ -141,7 +142,7 @@ def _check_values(value: t.Any, source: str) -> None:
                 inner += entry.values()
             elif isinstance(entry, list):
                 inner += entry
-            elif isinstance(entry, str) and SURROGATE.search(entry):
+            elif isinstance(entry, str) and not surrogates and SURROGATE.search(entry):
                 raise CertopsError("Cannot read %s: it holds half of a surrogate pair, which no text does." % source)
         if not inner:
             return
