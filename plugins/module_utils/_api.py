@@ -12,6 +12,7 @@ is listed in `docs/api-access.md`.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
 import json
@@ -22,8 +23,9 @@ import typing as t
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from ansible_collections.certops.kubernetes.plugins.module_utils._documents import dig, parse_document, texts
+from ansible_collections.certops.kubernetes.plugins.module_utils._documents import dig, parse_document, parse_json, texts
 from ansible_collections.certops.kubernetes.plugins.module_utils._documents import text as scalar
+from ansible_collections.certops.kubernetes.plugins.module_utils._http import ask
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credentials import (
     Identity,
@@ -35,14 +37,17 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credential
 # The name that kubeadm puts into every API server certificate.
 API_SERVER_NAME = "kubernetes"
 
-_MAX_RESPONSE_BYTES = 16 * 1024 * 1024
+_MAX_RESPONSE_BYTES = 4 * 1024 * 1024
+_LONGEST_STATUS = 64 * 1024
 _CUT_OFF = (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected, ssl.SSLEOFError)
 _CERT_HAS_EXPIRED = 10  # OpenSSL: X509_V_ERR_CERT_HAS_EXPIRED
 _CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 _ADDRESS = re.compile(r"\[?([!-Z^-~]+)\]?:([0-9]{1,5})\Z")
 _MAX_PORT = 65535
 _DURATION_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
-_DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(h|ms|m|us|µs|μs|ns|s)")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(h|ms|m|us|µs|μs|ns|s)")
+_LONGEST_DURATION = 100
+_MAX_DURATION_SECONDS = 2**63 / 1e9  # Go counts nanoseconds in 64 bits
 
 
 class ApiError(CertopsError):
@@ -68,11 +73,12 @@ class ApiResponse:
 
     def text(self, limit: int = 300) -> str:
         """The beginning of the body in one line, for messages; of a Kubernetes `Status` its message."""
-        try:
-            message = json.loads(self.body)["message"]
-        except (ValueError, KeyError, TypeError):
-            message = self.body.decode("utf-8", "replace")
-        return " ".join(str(message).split())[:limit]
+        message = None
+        if len(self.body) <= _LONGEST_STATUS:
+            with contextlib.suppress(CertopsError):
+                message = dig(parse_json(self.body, "a status"), "message")
+        shown = message if isinstance(message, str) else self.body[:_LONGEST_STATUS].decode("utf-8", "replace")
+        return " ".join(shown.split())[:limit]
 
 
 class _Connection(http.client.HTTPConnection):
@@ -127,26 +133,25 @@ class ApiClient:
     def request(self, method: str, path: str, body: bytes | None = None, content_type: str = "application/json") -> ApiResponse:
         """Ask once. An answer of any status is returned; ApiError when there is none (refused, timeout, TLS)."""
         connection = _Connection(self._host, self._port, self._timeout, self._context, self._names)
-        headers = {"Accept": "application/json", "User-Agent": "certops.kubernetes", "Connection": "close"}
+        headers = {"Accept": "application/json", "User-Agent": "certops.kubernetes"}
         if body is not None:
             headers["Content-Type"] = content_type
         try:
-            connection.request(method, path, body=body, headers=headers)
-            answer = connection.getresponse()
-            return ApiResponse(answer.status, answer.read(_MAX_RESPONSE_BYTES))
+            status, answer = ask(connection, method, path, headers, body, limit=_MAX_RESPONSE_BYTES + 1)
         except (OSError, http.client.HTTPException, UnicodeError, ApiError) as exc:
             raise self._explained(exc, method, path) from exc
-        finally:
-            connection.close()
+        if len(answer) > _MAX_RESPONSE_BYTES:
+            raise ApiError("%s: the answer has more than %d bytes" % (self._what(method, path), _MAX_RESPONSE_BYTES), status=status)
+        return ApiResponse(status, answer)
 
     def json(self, method: str, path: str, document: object = None) -> dict[str, t.Any]:
         """Ask for a JSON object; ApiError for a status other than 2xx too."""
         body = None if document is None else json.dumps(document).encode()
         answer = self.succeed(self.request(method, path, body), method, path)
         try:
-            value = json.loads(answer.body)
-        except ValueError as exc:
-            raise ApiError("%s: the answer is no JSON (%s)" % (self._what(method, path), exc), status=answer.status) from exc
+            value = parse_json(answer.body, "the answer")
+        except CertopsError as exc:
+            raise ApiError("%s: %s" % (self._what(method, path), str(exc).rstrip(".")), status=answer.status) from exc
         if not isinstance(value, dict):
             raise ApiError("%s: the answer is no JSON object" % self._what(method, path), status=answer.status)
         return value
@@ -255,9 +260,9 @@ def cluster_certificate_validity_seconds(client: ApiClient) -> int | None:
 
 def parse_go_duration(text: str) -> int:
     """Whole seconds of a Go duration such as "8760h0m0s". Raises CertopsError for anything that is not a positive one."""
-    parts = _DURATION_PART.findall(text)
+    parts = _DURATION_PART.findall(text) if len(text) <= _LONGEST_DURATION else []
     seconds = sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts)
-    if not parts or "".join(number + unit for number, unit in parts) != text or seconds < 1:
+    if not parts or "".join(number + unit for number, unit in parts) != text or not 1 <= seconds <= _MAX_DURATION_SECONDS:
         raise CertopsError('%r is no duration such as "8760h0m0s"' % text[:80])
     return int(seconds)
 

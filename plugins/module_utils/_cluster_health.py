@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._access import api_address, api_client, node_identity
 from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiError, readyz, split_address
+from ansible_collections.certops.kubernetes.plugins.module_utils._documents import dig, items
 from ansible_collections.certops.kubernetes.plugins.module_utils._etcd import (
     Member,
     Status,
@@ -41,6 +42,8 @@ if t.TYPE_CHECKING:
 
 _TIMEOUT_SECONDS = 5.0
 _CONTROL_PLANE_LABEL = "node-role.kubernetes.io/control-plane"
+_MOST_NODES = 100  # each is asked at once, in a thread
+_LONGEST_MESSAGE = 300
 _QUORUM_MATTERS_FROM = 3  # members; with fewer every restart of one is a loss of quorum, as everybody who runs so few knows
 
 
@@ -84,16 +87,25 @@ def _causes_elsewhere(node: Node, now: datetime, error: ApiError) -> tuple[str, 
 
 def _control_plane_nodes(client: ApiClient) -> list[tuple[str, str, str | None]]:
     """(name, address, why it is not ready or None) of each node that carries the control plane's label."""
-    path = "/api/v1/nodes?labelSelector=" + quote(_CONTROL_PLANE_LABEL)
-    found = []
-    for item in client.json("GET", path).get("items") or []:
-        status = item.get("status") or {}
-        addresses = {entry.get("type"): entry.get("address") for entry in status.get("addresses") or []}
-        ready: dict[str, t.Any] = next((entry for entry in status.get("conditions") or [] if entry.get("type") == "Ready"), {})
-        problem = None if ready.get("status") == "True" else str(ready.get("message") or "its kubelet has never reported")
-        if addresses.get("InternalIP"):
-            found.append((str(item["metadata"]["name"]), str(addresses["InternalIP"]), problem))
-    return found
+    entries = client.json("GET", "/api/v1/nodes?labelSelector=" + quote(_CONTROL_PLANE_LABEL)).get("items") or []
+    # A list that cannot be read must not pass for a cluster of one.
+    if not isinstance(entries, list) or not all(isinstance(dig(item, "metadata", "name"), str) for item in entries):
+        raise ApiError("https://%s answers with a garbled list of nodes" % client.server)
+    if len(entries) > _MOST_NODES:
+        raise ApiError("https://%s lists %d control-plane nodes, more than can be believed" % (client.server, len(entries)))
+    return [found for found in map(_node_in, entries) if found is not None]
+
+
+def _node_in(item: t.Any) -> tuple[str, str, str | None] | None:
+    """One of them; None for a node that has no address yet."""
+    status = dig(item, "status")
+    addresses = [dig(entry, "address") for entry in items(dig(status, "addresses")) if dig(entry, "type") == "InternalIP"]
+    if not addresses or not addresses[0]:
+        return None
+    ready = next((entry for entry in items(dig(status, "conditions")) if dig(entry, "type") == "Ready"), None)
+    message = dig(ready, "message")
+    problem = message if message and isinstance(message, str) else "its kubelet has never reported"
+    return dig(item, "metadata", "name"), str(addresses[0]), None if dig(ready, "status") == "True" else problem[:_LONGEST_MESSAGE]
 
 
 def _ask_api_server(node: Node, now: datetime, address: str, port: int) -> ApiError | None:
@@ -140,8 +152,8 @@ def _members(servers: t.Sequence[str], identity: Identity) -> list[Member]:
     for server in servers:
         try:
             return members(etcd_client(server, identity, _TIMEOUT_SECONDS))
-        except ApiError as exc:
-            error = error or exc
+        except CertopsError as exc:
+            error = error or (exc if isinstance(exc, ApiError) else ApiError(str(exc)))
     raise t.cast("ApiError", error)
 
 
@@ -170,12 +182,16 @@ def _problem(node: Node, member: Member, state: Status | ApiError) -> tuple[str,
 def _is_own(node: Node, member: Member) -> bool:
     if "etcd" not in node.components:
         return False
-    own = {"127.0.0.1", *(host for host, _port in map(split_address, _own_addresses(node)))}
-    return any(split_address(address_of_url(url))[0] in own for url in member.client_urls)
+    addresses = [etcd_address(node), *(endpoint.address for endpoint in node.components["etcd"].endpoints)]
+    own = {"127.0.0.1", *map(_host, addresses)} - {None}
+    return any(_host(address_of_url(url)) in own for url in member.client_urls)
 
 
-def _own_addresses(node: Node) -> list[str]:
-    return [etcd_address(node), *(endpoint.address for endpoint in node.components["etcd"].endpoints)]
+def _host(address: str) -> str | None:
+    try:
+        return split_address(address)[0]
+    except CertopsError:
+        return None
 
 
 def _leader_problem(states: t.Iterable[Status]) -> str | None:

@@ -28,6 +28,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import
     KUBELET_DEFAULT_CONFIG,
     SCHEDULER,
     STATIC_POD_COMPONENTS,
+    as_port,
     parse_flags,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._manifests import Manifest, read_manifests
@@ -104,7 +105,7 @@ def component_endpoints(component: Component) -> list[Endpoint]:
             *_url_endpoints(component, "listen-client-urls", "etcd/server"),
             *_url_endpoints(component, "listen-peer-urls", "etcd/peer"),
         ]
-    port = _port(component.flag("secure-port"), DEFAULT_PORTS.get(component.name, 0))
+    port = as_port(component.flag("secure-port"), DEFAULT_PORTS.get(component.name, 0))
     if not port:
         return []
     host = component.flag("bind-address") or ""
@@ -125,11 +126,6 @@ def _url_endpoints(component: Component, flag: str, credential: str) -> t.Iterat
         if parts.scheme == "https" and parts.hostname is not None and port:
             host = parts.hostname if parts.hostname not in _EVERY_ADDRESS else "127.0.0.1"
             yield Endpoint(component.name, host, port, credential)
-
-
-def _port(value: str | None, default: int) -> int:
-    """A port number; the default for what is none, 0 for a server that is switched off."""
-    return int(value) if value and value.isdigit() and int(value) < 65536 else default
 
 
 def _node_name(components: t.Mapping[str, Component], kubelet: KubeletSettings) -> str | None:

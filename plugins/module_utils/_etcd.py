@@ -8,11 +8,13 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._access import component_address
 from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiClient, ApiError
+from ansible_collections.certops.kubernetes.plugins.module_utils._documents import dig, items, texts
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credentials import Identity, identity_from_pair
 
@@ -23,6 +25,13 @@ if t.TYPE_CHECKING:
 
 # Client certificates that etcd accepts, the least powerful first.
 IDENTITIES = ("etcd/healthcheck-client", "apiserver-etcd-client", "etcd/server")
+
+# Each member is asked at once, in a thread; etcd's own advice is seven of them.
+_MOST_MEMBERS = 50
+_MOST_URLS = 10
+_MOST_ALARMS = 10
+_LONGEST_TEXT = 300
+_NUMBER = re.compile(r"[0-9]{1,20}\Z")  # an unsigned integer of 64 bits
 
 
 @dataclass(frozen=True)
@@ -111,22 +120,61 @@ def members(client: ApiClient) -> list[Member]:
         if exc.status != 400:  # etcd < 3.5 does not know the field, and always reads through the leader
             raise
         answer = client.json("POST", path, {})
-    return [_member(entry) for entry in answer.get("members") or [] if isinstance(entry, dict)]
+    entries = items(answer.get("members"))
+    try:
+        found = [_member(entry) for entry in entries[:_MOST_MEMBERS]]
+    except ValueError as exc:
+        raise ApiError("POST https://%s%s: the answer is garbled (%s)" % (client.server, path, exc)) from exc
+    if len({member.id for member in found}) < len(entries):
+        what = "%d members, not all of them different" % len(entries)
+        raise ApiError("POST https://%s%s: the answer is garbled (%s)" % (client.server, path, what))
+    return found
 
 
 def endpoint_status(client: ApiClient) -> Status:
     """What this member says of itself. Raises ApiError."""
-    answer = client.json("POST", "/v3/maintenance/status", {})
-    return Status(
-        member_id=str((answer.get("header") or {}).get("member_id", "0")),
-        leader_id=str(answer.get("leader", "0")),
-        raft_term=int(answer.get("raftTerm", 0)),
-        raft_index=int(answer.get("raftIndex", 0)),
-        revision=int((answer.get("header") or {}).get("revision", 0)),
-        version=str(answer.get("version", "")),
-        errors=tuple(str(error) for error in answer.get("errors") or ()),
-        is_learner=bool(answer.get("isLearner", False)),
-    )
+    path = "/v3/maintenance/status"
+    answer = client.json("POST", path, {})
+    try:
+        return Status(
+            member_id=_number(dig(answer, "header", "member_id")),
+            leader_id=_number(answer.get("leader")),
+            raft_term=int(_number(answer.get("raftTerm"))),
+            raft_index=int(_number(answer.get("raftIndex"))),
+            revision=int(_number(dig(answer, "header", "revision"))),
+            version=_text(answer.get("version")),
+            errors=_alarms(answer.get("errors")),
+            is_learner=_flag(answer.get("isLearner")),
+        )
+    except ValueError as exc:
+        raise ApiError("POST https://%s%s: the answer is garbled (%s)" % (client.server, path, exc)) from exc
+
+
+def _number(value: t.Any) -> str:
+    """The digits of a whole number, which the gateway writes as text; "0" for one that is left out. Raises ValueError."""
+    if value is None:
+        return "0"
+    digits = str(value) if type(value) in (int, str) else ""
+    if _NUMBER.match(digits):
+        return digits
+    raise ValueError("%.40r is no number" % (value,))
+
+
+def _flag(value: t.Any) -> bool:
+    if value is not None and not isinstance(value, bool):
+        raise ValueError("%.40r is neither true nor false" % (value,))
+    return bool(value)
+
+
+def _text(value: t.Any) -> str:
+    return value[:_LONGEST_TEXT] if isinstance(value, str) else ""
+
+
+def _alarms(value: t.Any) -> tuple[str, ...]:
+    """What a member complains about. That cannot be read for certain, so anything that is not nothing counts."""
+    if value is None or value == []:
+        return ()
+    return tuple(_text(entry) or "an alarm without a name" for entry in (value if isinstance(value, list) else [value])[:_MOST_ALARMS])
 
 
 def ask_member(member: Member, identity: Identity, timeout: float = 5.0) -> Status:
@@ -137,8 +185,8 @@ def ask_member(member: Member, identity: Identity, timeout: float = 5.0) -> Stat
     for url in member.client_urls:
         try:
             return endpoint_status(etcd_client(address_of_url(url), identity, timeout))
-        except ApiError as exc:
-            reasons.append(exc)
+        except CertopsError as exc:
+            reasons.append(exc if isinstance(exc, ApiError) else ApiError(str(exc)))
     expired = next((reason.expired_side for reason in reasons if reason.expired_side), None)
     raise ApiError("; ".join(str(reason) for reason in reasons), expired)
 
@@ -159,13 +207,13 @@ def status_problem(who: str, status: Status) -> str | None:
     return None
 
 
-def _member(entry: dict[str, t.Any]) -> Member:
+def _member(entry: t.Any) -> Member:
     return Member(
-        id=str(entry.get("ID", "0")),
-        name=str(entry.get("name", "")),
-        peer_urls=tuple(entry.get("peerURLs") or ()),
-        client_urls=tuple(entry.get("clientURLs") or ()),
-        is_learner=bool(entry.get("isLearner", False)),
+        id=_number(dig(entry, "ID")),
+        name=_text(dig(entry, "name")),
+        peer_urls=tuple(texts(dig(entry, "peerURLs")))[:_MOST_URLS],
+        client_urls=tuple(texts(dig(entry, "clientURLs")))[:_MOST_URLS],
+        is_learner=_flag(dig(entry, "isLearner")),
     )
 
 

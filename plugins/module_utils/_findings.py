@@ -15,6 +15,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import Finding
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
 if t.TYPE_CHECKING:
     from datetime import datetime
@@ -189,11 +190,6 @@ def status_by_severity(findings: t.Sequence[Finding]) -> str:
     return ("ok", "warning", "critical")[worst]
 
 
-def iso(moment: datetime) -> str:
-    """`2026-11-24T01:50:00Z`."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def duration(seconds: float) -> str:
     """A span of time in the largest unit that says enough: `364 days`, `5 hours`, `40 seconds`."""
     for size, unit in ((_DAY, "day"), (3600, "hour"), (60, "minute")):
@@ -215,7 +211,6 @@ __all__ = (
     "chain_invalid",
     "date_findings",
     "duration",
-    "iso",
     "key_mismatch",
     "key_readable_by_others",
     "missing",

@@ -18,7 +18,6 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._findings impor
     Thresholds,
     chain_invalid,
     date_findings,
-    iso,
     key_mismatch,
     key_readable_by_others,
     missing,
@@ -52,6 +51,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     not_after,
     parse_certificates,
 )
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
 if t.TYPE_CHECKING:
     from datetime import datetime

@@ -23,6 +23,7 @@ import shutil
 import typing as t
 from dataclasses import dataclass
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._documents import parse_json
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import (
     Attributes,
     MissingFile,
@@ -65,7 +66,6 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "dict[str, t.Any]": (dict,),
 }
 _LARGEST_ID = 2**32 - 2
-
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}\Z")
 
 
@@ -209,11 +209,11 @@ class StateFolder:
         path = os.path.join(self.folder(run_id), "journal.json")
         data = read_bounded(path)
         try:
-            return _journal_from(json.loads(data.decode("utf-8")), run_id)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            return _journal_from(parse_json(data, "it", paths=True), run_id)
+        except (CertopsError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise CertopsError(
-                "The journal %s is damaged (%s), so how far that run came is unknown. Remedy: compare the files in its backup folder with"
-                " those on the node, put right what must be, then move the run's folder away." % (path, error),
+                "The journal %s is damaged (%.300s): how far that run came is unknown. Remedy: compare the files in its backup folder"
+                " with those on the node, put right what must be, then move the run's folder away." % (path, error),
             ) from error
 
     def journals(self) -> list[Journal]:
@@ -358,7 +358,7 @@ def _touched_from(entry: dict[str, t.Any]) -> Touched:
     process = entry["process"]
     if process is not None:
         pid, ticks = process
-        if not isinstance(pid, int) or not isinstance(ticks, int):
+        if type(pid) is not int or type(ticks) is not int:
             raise TypeError("process %r is no pair of numbers" % process)
         process = (pid, ticks)
     return _checked(Touched(**dict(entry, process=process)))

@@ -127,6 +127,8 @@ class _Reader:
             return None
         if not node.is_string:
             raise CertopsError("%s is no kubeconfig: %s should be a string. Restore it from a backup." % (self.source, key))
+        if "\0" in node.value:
+            raise CertopsError("%s is no kubeconfig: %s holds a NUL. Correct it or restore it from a backup." % (self.source, key))
         return node.value or None
 
     def data(self, mapping: YamlNode, key: str) -> bytes | None:

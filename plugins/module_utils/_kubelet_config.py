@@ -19,6 +19,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import
     KUBELET,
     KUBELET_DEFAULT_CERT_DIR,
     KUBELET_DEFAULT_CONFIG,
+    as_port,
     parse_flags,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Finding, Process
@@ -87,10 +88,9 @@ class KubeletSettings:
     @property
     def port(self) -> int:
         """The port on which it serves; 0 when its server is switched off."""
-        port = self.value("port", "port") or ""
         if self.value("enable-server", "enableServer") == "false":
             return 0
-        return int(port) if port.isdigit() and 0 < int(port) < 65536 else DEFAULT_PORTS[KUBELET]
+        return as_port(self.value("port", "port"), 0) or DEFAULT_PORTS[KUBELET]
 
 
 def read_kubelet(process: Process | None, kubernetes_dir: str, default_config: str = KUBELET_DEFAULT_CONFIG) -> KubeletSettings:

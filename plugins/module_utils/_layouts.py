@@ -13,7 +13,9 @@ What reloads by itself was read in the components' own sources (Kubernetes 1.31 
 
 from __future__ import annotations
 
+import re
 import typing as t
+from collections import deque
 from dataclasses import dataclass
 
 API_SERVER = "kube-apiserver"
@@ -21,6 +23,8 @@ CONTROLLER_MANAGER = "kube-controller-manager"
 SCHEDULER = "kube-scheduler"
 ETCD = "etcd"
 KUBELET = "kubelet"
+
+_PORT = re.compile(r"[0-9]{1,5}\Z")
 
 # The components that kubeadm runs as static pods.
 STATIC_POD_COMPONENTS = (API_SERVER, CONTROLLER_MANAGER, SCHEDULER, ETCD)
@@ -132,19 +136,24 @@ def parse_flags(argv: t.Sequence[str]) -> dict[str, tuple[str, ...]]:
     Takes `--flag=value`, `--flag value` and `--flag` ("true"), with one dash or two, as Go's flag packages do.
     """
     flags: dict[str, list[str]] = {}
-    words = list(argv[1:])
+    words = deque(argv[1:])
     while words:
-        word = words.pop(0)
+        word = words.popleft()
         if word == "--":
             break
         if not word.startswith("-") or word == "-":
             continue
         name, equals, value = word.lstrip("-").partition("=")
         if not equals:
-            value = words.pop(0) if words and not words[0].startswith("-") else "true"
+            value = words.popleft() if words and not words[0].startswith("-") else "true"
         # kube-apiserver's flag parsing takes underscores for dashes (component-base `cli/flag` WordSepNormalizeFunc).
         flags.setdefault(name.replace("_", "-"), []).append(value)
     return {name: tuple(values) for name, values in flags.items()}
+
+
+def as_port(text: str | None, default: int) -> int:
+    """A port number; the default for what is none, 0 for a server that is switched off."""
+    return int(text) if text and _PORT.match(text) and int(text) < 65536 else default
 
 
 __all__ = (
@@ -170,5 +179,6 @@ __all__ = (
     "ConventionalKubeconfig",
     "KubeconfigRule",
     "PairRule",
+    "as_port",
     "parse_flags",
 )

@@ -12,6 +12,7 @@ import copy
 import typing as t
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from urllib.parse import quote
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiError
 
@@ -24,6 +25,8 @@ CLOCK_SKEW_SECONDS = 5
 # A lease's times are microseconds, a process' start is known to a clock tick and boot time to a second.
 _START_PRECISION = timedelta(seconds=2)
 _HOST_NAME_MAX = 63
+_LONGEST_HOLDER = 1024
+_LONGEST_DURATION = 2**31 - 1  # an int32 in the API
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def get_lease(client: ApiClient, name: str, namespace: str = "kube-system") -> L
     if not isinstance(spec, dict):
         raise ApiError("GET https://%s%s: what it answers is no Lease" % (client.server, _path(name, namespace)))
     holder, duration = spec.get("holderIdentity") or "", spec.get("leaseDurationSeconds") or 0
-    if not isinstance(holder, str) or not isinstance(duration, int):
+    if not isinstance(holder, str) or len(holder) > _LONGEST_HOLDER or type(duration) is not int or not 0 <= duration <= _LONGEST_DURATION:
         raise ApiError("GET https://%s%s: the Lease's holder or duration is garbled" % (client.server, _path(name, namespace)))
     return Lease(
         name=name,
@@ -114,14 +117,15 @@ def _unless_changed(write: t.Callable[[], object]) -> bool:
 
 
 def _path(name: str, namespace: str) -> str:
-    return ("/apis/coordination.k8s.io/v1/namespaces/%s/leases/%s" % (namespace, name)).rstrip("/")
+    path = "/apis/coordination.k8s.io/v1/namespaces/%s/leases" % quote(namespace, safe="")
+    return "%s/%s" % (path, quote(name, safe="")) if name else path
 
 
-def parse_api_time(text: t.Any) -> datetime | None:
+def parse_api_time(value: t.Any) -> datetime | None:
     """A Time or MicroTime of the API, aware; None for what is none."""
     for layout in ("%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ"):
         try:
-            return datetime.strptime(str(text), layout).replace(tzinfo=timezone.utc)
+            return datetime.strptime(value if isinstance(value, str) else "", layout).replace(tzinfo=timezone.utc)
         except ValueError:
             continue
     return None

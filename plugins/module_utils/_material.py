@@ -165,7 +165,7 @@ def _mode(path: str | None) -> int | None:
         return None
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return None
     return stat.S_IMODE(found.st_mode) if stat.S_ISREG(found.st_mode) else None
 

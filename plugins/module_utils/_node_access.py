@@ -8,13 +8,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
 import typing as t
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from urllib.parse import quote
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._access import api_address, api_client, expired_credentials
 from ansible_collections.certops.kubernetes.plugins.module_utils._activation import Restart, restart_component
@@ -25,6 +25,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._api import (
     whoami,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
+from ansible_collections.certops.kubernetes.plugins.module_utils._documents import dig, items
 from ansible_collections.certops.kubernetes.plugins.module_utils._etcd import etcd_address, etcd_client, members
 from ansible_collections.certops.kubernetes.plugins.module_utils._health import Health, check_health
 from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import Thresholds, inspect_node
@@ -153,28 +154,23 @@ def _answers(node: Node, path: str) -> ClientProof:
 def _kubelet_path(node: Node) -> ClientProof:
     if node.name is None:
         return UNKNOWN
-    return _answers(node, "/api/v1/nodes/%s/proxy/healthz" % node.name)
+    return _answers(node, "/api/v1/nodes/%s/proxy/healthz" % quote(node.name, safe=""))
 
 
 def _aggregated_path(node: Node) -> ClientProof:
     """A request to an aggregated API that says it is available; a cluster without one cannot prove this pair."""
-    client = api_client(node, _now(), _API_TIMEOUT_SECONDS)
-    answer = client.request("GET", "/apis/apiregistration.k8s.io/v1/apiservices")
-    if answer.status != 200:
-        return UNKNOWN
-    try:
-        services = [item["spec"] for item in json.loads(answer.body.decode("utf-8"))["items"] if _is_aggregated(item)]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return UNKNOWN
-    if not services:
-        return UNKNOWN
-    return _answers(node, "/apis/%s/%s" % (services[0]["group"], services[0]["version"]))
+    answer = api_client(node, _now(), _API_TIMEOUT_SECONDS).json("GET", "/apis/apiregistration.k8s.io/v1/apiservices")
+    for item in items(answer.get("items")):
+        group, version = dig(item, "spec", "group"), dig(item, "spec", "version")
+        if _is_aggregated(item) and isinstance(group, str) and isinstance(version, str):
+            return _answers(node, "/apis/%s/%s" % (quote(group, safe=""), quote(version, safe="")))
+    return UNKNOWN
 
 
-def _is_aggregated(item: dict[str, t.Any]) -> bool:
-    conditions = item.get("status", {}).get("conditions", [])
-    available = any(entry.get("type") == "Available" and entry.get("status") == "True" for entry in conditions)
-    return bool(item["spec"].get("service")) and available
+def _is_aggregated(item: t.Any) -> bool:
+    conditions = items(dig(item, "status", "conditions"))
+    available = any(dig(entry, "type") == "Available" and dig(entry, "status") == "True" for entry in conditions)
+    return bool(dig(item, "spec", "service")) and available
 
 
 def _etcd_path(node: Node) -> ClientProof:

@@ -4,7 +4,7 @@
 
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""PEM: the blocks of a file, found as Kubernetes and OpenSSL find them."""
+"""PEM: the blocks of a file, found as Kubernetes and OpenSSL find them; and the elements of the DER in them."""
 
 from __future__ import annotations
 
@@ -55,6 +55,21 @@ def der_of_block(block: bytes) -> bytes:
     return base64.b64decode(b"".join(body.split()), validate=True)
 
 
+def der_element(data: bytes, tag: int) -> tuple[bytes, bytes]:
+    """(content, what follows) of a DER element. Raises ValueError when it is none of that tag, or cut off."""
+    if len(data) < 2 or data[0] != tag:
+        raise ValueError("not the expected element")
+    length, start = data[1], 2
+    if length & 0x80:
+        size = length & 0x7F
+        if not 0 < size <= 3:
+            raise ValueError("no sensible length")
+        length, start = int.from_bytes(data[2 : 2 + size], "big"), 2 + size
+    if len(data) < start + length:
+        raise ValueError("cut off")
+    return data[start : start + length], data[start + length :]
+
+
 def nothing_found(data: bytes, source: str, wanted: str) -> CertopsError:
     """The error for a file without any block of the wanted kind, by what it holds instead."""
     if not data.strip():
@@ -67,4 +82,4 @@ def nothing_found(data: bytes, source: str, wanted: str) -> CertopsError:
     return CertopsError("%s holds no %s in PEM form. Restore it from a backup or write it anew." % (source, wanted))
 
 
-__all__ = ("der_of_block", "nothing_found", "pem_blocks")
+__all__ = ("der_element", "der_of_block", "nothing_found", "pem_blocks")

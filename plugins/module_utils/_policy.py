@@ -12,10 +12,11 @@ AWX surveys and `-e name=value` deliver strings, empty ones included, so each va
 
 from __future__ import annotations
 
+import re
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.certops.kubernetes.plugins.module_utils._deps import yaml
+from ansible_collections.certops.kubernetes.plugins.module_utils._documents import parse_document
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 
 TRUE_WORDS = ("true", "yes", "on", "1", "y", "t")
@@ -23,6 +24,9 @@ FALSE_WORDS = ("false", "no", "off", "0", "n", "f")
 FAIL_ON = ("never", "warning", "critical", "expired")
 RESTART = ("auto", "always", "never")
 PRIVATE_KEY = ("regenerate", "keep")
+# Days or seconds: what the modules take as well
+_LARGEST = 1000000
+_NUMBER = re.compile(r"[+-]?[0-9]{1,40}\Z")
 ROLES = ("certs_inspect", "certs_rotate", "certs_report", "certs")
 
 
@@ -76,6 +80,8 @@ def _whole_number(minimum: int) -> t.Callable[[t.Any], int]:
         number = _as_int(value)
         if number is None or number < minimum:
             raise _Bad(allowed)
+        if number > _LARGEST:
+            raise _Bad("%s, and no more than %d" % (allowed, _LARGEST))
         return number
 
     return convert
@@ -88,10 +94,8 @@ def _as_int(value: t.Any) -> int | None:
         return int(value)
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
-    try:
-        return int(str(value).strip())
-    except ValueError:
-        return None
+    text = str(value).strip()
+    return int(text) if _NUMBER.match(text) else None
 
 
 def _number_or(word: str, minimum: int) -> t.Callable[[t.Any], t.Any]:
@@ -132,13 +136,13 @@ def _seconds_by_name(value: t.Any) -> dict[str, int]:
     problem = _Bad("a mapping of names to seconds, such as {etcd: 120}")
     if isinstance(value, str):
         try:
-            value = yaml.safe_load(value)
-        except yaml.YAMLError:
+            value = parse_document(value.encode("utf-8", "surrogatepass"), "it")
+        except CertopsError:
             raise problem from None
     if not isinstance(value, dict):
         raise problem
     seconds = {str(name): _as_int(limit) for name, limit in value.items()}
-    if any(limit is None or limit < 0 for limit in seconds.values()):
+    if any(limit is None or not 0 <= limit <= _LARGEST for limit in seconds.values()):
         raise problem
     return t.cast("dict[str, int]", seconds)
 

@@ -28,6 +28,7 @@ if t.TYPE_CHECKING:
 
 # cgroupfs driver: ".../pod<uid>/<container>"; systemd driver: "kubepods-burstable-pod<uid, dashes as underscores>.slice".
 _POD_UID = re.compile(r"pod([0-9a-f]{32}|[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?=/|\.slice|:|$)")
+_NUMBER = re.compile(r"[0-9]{1,15}\Z")  # more clock ticks than the machine's lifetime has
 _MAX_CMDLINE_BYTES = 256 * 1024
 # A container has a PID namespace of its own below the node's; a cluster inside a container is one level deeper.
 _DEEPEST_NESTING = 2
@@ -57,7 +58,7 @@ def list_processes(proc: str = "/proc", names: Collection[str] | None = None) ->
 
     Processes that end while they are looked at are left out. Kernel threads and zombies have no argument vector and are left out.
     """
-    pids = sorted(int(entry) for entry in _entries(proc) if entry.isdigit())
+    pids = sorted(int(entry) for entry in _entries(proc) if _NUMBER.match(entry))
     found = (_read_process(proc, pid, names) for pid in pids)
     return [process for process in found if process is not None]
 
@@ -128,7 +129,7 @@ def listens(pid: int, port: int, proc: str = "/proc") -> bool:
 def pod_uid(cgroup: str) -> str | None:
     """The UID of the innermost pod that a `/proc/PID/cgroup` names (cgroup v1 or v2, cgroupfs or systemd driver), with dashes."""
     found: list[str] = []
-    for line in cgroup.splitlines():
+    for line in cgroup.split("\n"):  # not splitlines(): a name may hold what Unicode takes for a line's end
         uids = _POD_UID.findall(line)
         if len(uids) > 0:
             found.append(uids[-1])
@@ -156,7 +157,7 @@ def _read_process(proc: str, pid: int, names: Collection[str] | None) -> Running
 def _parse_stat(text: str) -> tuple[str, int] | None:
     """(state, start time in clock ticks since boot) from `/proc/PID/stat`: proc(5) fields 3 and 22, counted after the name's bracket."""
     fields = text[text.rfind(")") + 1 :].split()
-    if len(fields) < 20 or not fields[19].isdigit():
+    if len(fields) < 20 or not _NUMBER.match(fields[19]):
         return None
     return fields[0], int(fields[19])
 
@@ -168,7 +169,7 @@ def _wall_clock(ticks: int) -> datetime:
 
 def _nesting(status: str) -> int:
     """How many PIDs a process has, from our PID namespace down to its own (`NSpid`, proc(5), since Linux 4.1)."""
-    for line in status.splitlines():
+    for line in status.split("\n"):
         if line.startswith("NSpid:"):
             return max(1, len(line.split()) - 1)
     return 1

@@ -16,7 +16,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._deps import CRYPTO_ERRORS, rsa
-from ansible_collections.certops.kubernetes.plugins.module_utils._pem import der_of_block, pem_blocks
+from ansible_collections.certops.kubernetes.plugins.module_utils._pem import der_element, der_of_block, pem_blocks
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import load_private_key
 
 _SEQUENCE = 0x30
@@ -30,18 +30,19 @@ def public_key_of(data: bytes, source: str) -> t.Any:
     """The public key (an object of cryptography) of the first private key in a PEM file. Raises CertopsError."""
     for label, block in pem_blocks(data, source):
         if label in ("RSA PRIVATE KEY", "PRIVATE KEY") and b"Proc-Type" not in block:
-            numbers = _rsa_numbers(block, label)
-            if numbers is not None:
-                return rsa.RSAPublicNumbers(numbers[1], numbers[0]).public_key()
+            key = _rsa_key(block, label)
+            if key is not None:
+                return key
         if label.endswith("PRIVATE KEY"):
             break
     return load_private_key(data, source).public_key()
 
 
-def _rsa_numbers(block: bytes, label: str) -> tuple[int, int] | None:
-    """(modulus, public exponent); None for anything that is not a sound RSA key: then the library has the word."""
+def _rsa_key(block: bytes, label: str) -> t.Any:
+    """The public key; None for anything that is not a sound RSA key: then the library has the word."""
     try:
-        return rsa_public_numbers(der_of_block(block), pkcs8=label == "PRIVATE KEY")
+        numbers = rsa_public_numbers(der_of_block(block), pkcs8=label == "PRIVATE KEY")
+        return rsa.RSAPublicNumbers(numbers[1], numbers[0]).public_key() if numbers is not None else None
     except CRYPTO_ERRORS:
         return None
 
@@ -51,18 +52,18 @@ def rsa_public_numbers(der: bytes, *, pkcs8: bool) -> tuple[int, int] | None:
 
     None where it is something else, or its numbers do not belong together. Raises ValueError for malformed DER.
     """
-    body, rest = _element(der, _SEQUENCE)
+    body, rest = der_element(der, _SEQUENCE)
     if rest:
         return None
     if pkcs8:
-        _version, body = _element(body, _INTEGER)
+        _version, body = der_element(body, _INTEGER)
         if not body.startswith(_RSA_ENCRYPTION):
             return None
-        key, _attributes = _element(body[len(_RSA_ENCRYPTION) :], _OCTET_STRING)
+        key, _attributes = der_element(body[len(_RSA_ENCRYPTION) :], _OCTET_STRING)
         return rsa_public_numbers(key, pkcs8=False)
     numbers: list[int] = []
     while body and len(numbers) < 9:
-        number, body = _element(body, _INTEGER)
+        number, body = der_element(body, _INTEGER)
         numbers.append(int.from_bytes(number, "big", signed=True))
     if len(numbers) != 9 or numbers[0] != 0 or not _belong_together(*numbers[1:]):
         return None
@@ -71,7 +72,9 @@ def rsa_public_numbers(der: bytes, *, pkcs8: bool) -> tuple[int, int] | None:
 
 def _belong_together(n: int, e: int, d: int, p: int, q: int, dp: int, dq: int, q_inverse: int) -> bool:
     """The relations of RFC 8017 3.2 between the numbers of a key with two factors, but for the factors' being prime."""
-    if min(e, d, dp, dq, q_inverse) < 1 or min(p, q) < 3 or not _MIN_BITS <= n.bit_length() <= _MAX_BITS:
+    if min(e, d, dp, dq, q_inverse) < 1 or min(p, q) < 3 or n.bit_length() < _MIN_BITS:
+        return False
+    if max(n, e, d, p, q, dp, dq, q_inverse).bit_length() > _MAX_BITS:
         return False
     return (
         p * q == n
@@ -82,21 +85,6 @@ def _belong_together(n: int, e: int, d: int, p: int, q: int, dp: int, dq: int, q
         and d % (q - 1) == dq
         and (q * q_inverse) % p == 1
     )
-
-
-def _element(data: bytes, tag: int) -> tuple[bytes, bytes]:
-    """(content, what follows) of a DER element. Raises ValueError when it is none of that tag, or cut off."""
-    if len(data) < 2 or data[0] != tag:
-        raise ValueError("not the expected element")
-    length, start = data[1], 2
-    if length & 0x80:
-        size = length & 0x7F
-        if not 0 < size <= 3:
-            raise ValueError("no sensible length")
-        length, start = int.from_bytes(data[2 : 2 + size], "big"), 2 + size
-    if len(data) < start + length:
-        raise ValueError("cut off")
-    return data[start : start + length], data[start + length :]
 
 
 __all__ = ("public_key_of", "rsa_public_numbers")

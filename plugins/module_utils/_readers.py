@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import typing as t
-from datetime import datetime, timedelta, timezone
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import RESTART
 from ansible_collections.certops.kubernetes.plugins.module_utils._manifests import host_path
@@ -24,7 +23,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Component, Credential, Endpoint, Node, ReaderSpec
 
 # A process' start is known to a hundredth of a second, the clock's steps are not: nearer than this, nothing is claimed.
-_CLOCK_TOLERANCE = timedelta(seconds=1)
+_CLOCK_TOLERANCE = 1.0  # seconds
 
 # What each address of the node was found to serve: SHA-256 of the certificate, None where it could not be seen.
 Served = t.Mapping["Endpoint", t.Optional[str]]
@@ -61,7 +60,7 @@ def restart_evidence(component: Component, container_path: str, proc: str = "/pr
     path = host_path(container_path, component.mounts)
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return "unknown", "none"
     proof = "process_age"
     if any(inside == os.path.normpath(container_path) for inside, _outside in component.mounts):
@@ -71,19 +70,18 @@ def restart_evidence(component: Component, container_path: str, proc: str = "/pr
         if seen != (found.st_dev, found.st_ino):
             return "false", "inode"
         proof = "inode"
-    in_use = _older_than_process(component.process.started_at, found.st_mtime, found.st_ctime, trust_inode=proof == "inode")
+    in_use = _older_than_process(component.process.started_at.timestamp(), found.st_mtime, found.st_ctime, trust_inode=proof == "inode")
     return in_use, "none" if in_use == "unknown" else "process_age" if in_use == "false" else proof
 
 
-def _older_than_process(started_at: datetime, mtime: float, ctime: float, *, trust_inode: bool) -> str:
-    """Whether a process that started then has read what is in the file now: true, false or unknown."""
-    written, changed = (datetime.fromtimestamp(seconds, tz=timezone.utc) for seconds in (mtime, ctime))
-    if written > started_at + _CLOCK_TOLERANCE:
+def _older_than_process(started_at: float, mtime: float, ctime: float, *, trust_inode: bool) -> str:
+    """Whether a process that started then has read what is in the file now: true, false or unknown. Unix times, which never run over."""
+    if mtime > started_at + _CLOCK_TOLERANCE:
         return "false"
     if trust_inode:
         return "true"
     # A copy that keeps its times (cp -p, tar) looks old: the inode's own change time gives it away, but chmod changes that one too.
-    return "true" if max(written, changed) < started_at - _CLOCK_TOLERANCE else "unknown"
+    return "true" if max(mtime, ctime) < started_at - _CLOCK_TOLERANCE else "unknown"
 
 
 __all__ = ("Served", "readers_of", "restart_evidence")

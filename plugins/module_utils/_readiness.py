@@ -18,7 +18,8 @@ import typing as t
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._access import api_client, component_address
 from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiClient, ApiError, readyz, split_address
-from ansible_collections.certops.kubernetes.plugins.module_utils._deps import yaml
+from ansible_collections.certops.kubernetes.plugins.module_utils._documents import parse_document
+from ansible_collections.certops.kubernetes.plugins.module_utils._documents import text as scalar
 from ansible_collections.certops.kubernetes.plugins.module_utils._etcd import (
     address_of_url,
     endpoint_status,
@@ -27,6 +28,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._etcd import (
     etcd_identity,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import read_bounded
+from ansible_collections.certops.kubernetes.plugins.module_utils._http import ask
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 
 if t.TYPE_CHECKING:
@@ -66,16 +68,16 @@ def kubelet_address(node: Node) -> str:
     component = node.components.get("kubelet")
     flag = component.flag if component else lambda name: None
     configuration = _kubelet_configuration(flag("config") or _KUBELET_CONFIG)
-    port = flag("healthz-port") or configuration.get("healthzPort") or _KUBELET_HEALTHZ_PORT
-    host = str(flag("healthz-bind-address") or configuration.get("healthzBindAddress") or "127.0.0.1")
+    port = flag("healthz-port") or scalar(configuration.get("healthzPort")) or _KUBELET_HEALTHZ_PORT
+    host = flag("healthz-bind-address") or scalar(configuration.get("healthzBindAddress")) or "127.0.0.1"
     return "%s:%s" % ("[%s]" % host if ":" in host else host, port)
 
 
 def _kubelet_configuration(path: str) -> dict[str, t.Any]:
     """The kubelet's configuration; an unreadable one means its defaults here, discovery reports it."""
     try:
-        document = yaml.safe_load(read_bounded(path))
-    except (CertopsError, yaml.YAMLError, UnicodeDecodeError):
+        document = parse_document(read_bounded(path), path)
+    except CertopsError:
         return {}
     return document if isinstance(document, dict) else {}
 
@@ -124,17 +126,14 @@ def _http_get(address: str, path: str, timeout: float) -> tuple[int, str]:
     host, port = split_address(address)
     connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
-        connection.request("GET", path, headers={"Connection": "close"})
-        answer = connection.getresponse()
-        return answer.status, " ".join(answer.read(65536).decode("utf-8", "replace").split())[:300]
+        status, body = ask(connection, "GET", path, {})
+        return status, " ".join(body.decode("utf-8", "replace").split())[:300]
     except ConnectionRefusedError as exc:
         raise ApiError("GET http://%s%s: connection refused: nothing listens there" % (address, path)) from exc
     except (socket.timeout, TimeoutError) as exc:
         raise ApiError("GET http://%s%s: no answer within %g s" % (address, path, timeout)) from exc
     except (OSError, http.client.HTTPException) as exc:
         raise ApiError("GET http://%s%s: %s" % (address, path, str(exc) or type(exc).__name__)) from exc
-    finally:
-        connection.close()
 
 
 __all__ = ("Probe", "kubelet_address", "readiness_probe")

@@ -12,10 +12,10 @@ import os
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.certops.kubernetes.plugins.module_utils._findings import iso
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, ETCD
 from ansible_collections.certops.kubernetes.plugins.module_utils._material import issuers_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import chain_problem, not_after
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
 if t.TYPE_CHECKING:
     from datetime import datetime

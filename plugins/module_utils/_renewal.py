@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 import typing as t
 from dataclasses import dataclass, field
-from datetime import timedelta, timezone
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, final_target, read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item
@@ -27,7 +26,8 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     not_after,
     parse_certificates,
 )
-from ansible_collections.certops.kubernetes.plugins.module_utils._x509_renew import renew
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_renew import new_end, renew
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
 if t.TYPE_CHECKING:
     from datetime import datetime
@@ -262,7 +262,7 @@ def _prediction(name: str, present: Present, signer: Signer, policy: Policy) -> 
     if policy.keep_private_key:
         _kept_key(present)
     before = facts(present.leaf)
-    end = min(policy.now + timedelta(seconds=policy.validity_seconds), not_after(signer.certificate))
+    end = new_end(signer.certificate, policy.now, policy.validity_seconds)
     after = dict(before, serial=None, fingerprint_sha256=None, not_before=None, not_after=iso(end))
     size = len(present.data) + len(present.key_data)
     blank = (NewFile(final_target(present.credential.cert_path), b"\0" * size),)  # for the check of the room on disk
@@ -281,11 +281,6 @@ def facts(certificate: t.Any) -> dict[str, t.Any]:
     }
 
 
-def iso(moment: datetime) -> str:
-    """A time as every result shows it: 2026-11-24T01:50:00Z."""
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 __all__ = (
     "ACTIVATE",
     "RENEW",
@@ -297,7 +292,6 @@ __all__ = (
     "Signer",
     "Wanted",
     "facts",
-    "iso",
     "load_signer",
     "look_at",
     "renewals",

@@ -18,7 +18,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._journal import
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import outlook
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, RESTORE, NewFile, Renewal, facts, iso, look_at
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, RESTORE, NewFile, Renewal, facts, look_at
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import empty_result, predicted_result
 from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import (
     Request,
@@ -31,6 +31,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._rotation impor
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._signals import deferred_signals
 from ansible_collections.certops.kubernetes.plugins.module_utils._transaction import Limits, Transaction
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Credential, Node

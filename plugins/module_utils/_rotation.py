@@ -22,11 +22,12 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._journal import
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import Recovered, outlook, recover
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, NewFile, Policy, Renewal, Wanted, iso, renewals
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, NewFile, Policy, Renewal, Wanted, renewals
 from ansible_collections.certops.kubernetes.plugins.module_utils._restarts import NEVER, decide, record_processes
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed, empty_result, predicted_result, result_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._signals import deferred_signals
 from ansible_collections.certops.kubernetes.plugins.module_utils._transaction import Limits, NodeNotRestored, Transaction
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node

@@ -74,7 +74,7 @@ def served_certificate(host: str, port: int, server_name: str | None, timeout: f
         raise CertopsError("The connection to %s was refused: nothing listens there." % where) from error
     except socket.timeout as error:
         raise CertopsError("%s did not answer within %g seconds." % (where, timeout)) from error
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError) as error:  # the latter for what can be no name of a host
         reason = (
             os.strerror(error.errno) if isinstance(error, OSError) and error.errno and error.errno > 0 else str(error)
         ) or "unknown error"
@@ -130,22 +130,24 @@ def _shake_hands(
 def certificate_in_the_clear(heard: bytes) -> bytes | None:
     """The first certificate in what a TLS 1.2 server sent (RFC 5246, 6.2.1 and 7.4.2); None when there is none, as in TLS 1.3."""
     messages = bytearray()
-    while len(heard) >= 5 and heard[0] == _HANDSHAKE_RECORD:
-        length = int.from_bytes(heard[3:5], "big")
-        messages += heard[5 : 5 + length]
-        heard = heard[5 + length :]
+    start = 0
+    while len(heard) >= start + 5 and heard[start] == _HANDSHAKE_RECORD:
+        end = start + 5 + int.from_bytes(heard[start + 3 : start + 5], "big")
+        messages += heard[start + 5 : end]
+        start = end
     return _first_certificate(bytes(messages))
 
 
 def _first_certificate(messages: bytes) -> bytes | None:
-    while len(messages) >= 4:
-        length = int.from_bytes(messages[1:4], "big")
-        body = messages[4 : 4 + length]
-        if messages[0] == _CERTIFICATE_MESSAGE:
+    start = 0
+    while len(messages) >= start + 4:
+        end = start + 4 + int.from_bytes(messages[start + 1 : start + 4], "big")
+        if messages[start] == _CERTIFICATE_MESSAGE:
+            body = messages[start + 4 : end]
             # Length of the list (3 bytes), then each certificate with its length before it (3 bytes).
             size = int.from_bytes(body[3:6], "big")
             return body[6 : 6 + size] if len(body) >= 6 + size and size > 0 else None
-        messages = messages[4 + length :]
+        start = end
     return None
 
 

@@ -39,7 +39,8 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._journal import
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, ETCD
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import Proof, disk_problem, prove_item
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import NewFile, iso
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import NewFile
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node, Record

@@ -32,7 +32,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._deps import (
     x509,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
-from ansible_collections.certops.kubernetes.plugins.module_utils._pem import der_of_block, nothing_found, pem_blocks
+from ansible_collections.certops.kubernetes.plugins.module_utils._pem import der_element, der_of_block, nothing_found, pem_blocks
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import (
     describe_extended_key_usage,
     describe_key,
@@ -40,6 +40,10 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text impo
     render_name,
     render_san,
 )
+
+# A PEM block of an RSA key of 16384 bits has 12 700 bytes, and OpenSSL uses no longer one (OPENSSL_RSA_MAX_MODULUS_BITS). To load a key the
+# library proves that its factors are prime: of a megabyte for hours.
+_LONGEST_KEY_BLOCK = 16 * 1024
 
 Certificate = t.Any  # cryptography.x509.Certificate
 PrivateKey = t.Any  # one of cryptography's private keys
@@ -83,7 +87,9 @@ def parse_certificates(data: bytes, source: str) -> list[Certificate]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                certificates.append(x509.load_der_x509_certificate(der_of_block(block)))
+                certificate = x509.load_der_x509_certificate(der_of_block(block))
+                not_before(certificate), not_after(certificate)  # read only when they are asked for
+                certificates.append(certificate)
         except CRYPTO_ERRORS as exc:
             raise CertopsError(
                 "Certificate number %d in %s cannot be read: %s. Restore the file from a backup or write it anew."
@@ -190,6 +196,10 @@ def load_private_key(data: bytes, source: str) -> PrivateKey:
         if label == "ENCRYPTED PRIVATE KEY" or b"Proc-Type: 4,ENCRYPTED" in block:
             raise CertopsError(
                 "The private key in %s is encrypted, and Kubernetes cannot ask for a passphrase. Write it without one." % source
+            )
+        if label.endswith("PRIVATE KEY") and len(block) > _LONGEST_KEY_BLOCK:
+            raise CertopsError(
+                "The private key in %s is larger than one of 16384 bits, and longer ones cannot be used. Is this the right file?" % source
             )
         if label.endswith("PRIVATE KEY"):
             try:
@@ -300,6 +310,11 @@ def _link_problem(cert: Certificate, ca_cert: Certificate) -> str | None:
     return None
 
 
+def _listed(names: t.Sequence[str]) -> str:
+    shown = ["%s…" % name[:200] if len(name) > 200 else name for name in names[:3]]
+    return " or ".join(shown) + (" and %d more" % (len(names) - 3) if len(names) > 3 else "")
+
+
 def chain_problem(cert: Certificate, cas: t.Sequence[Certificate]) -> str | None:
     """Why none of `cas` is the issuer of the certificate, as a clause that can follow "…: "; None if one of them is.
 
@@ -310,7 +325,7 @@ def chain_problem(cert: Certificate, cas: t.Sequence[Certificate]) -> str | None
             warnings.simplefilter("ignore")
             same_name = [ca for ca in cas if ca.subject == cert.issuer]
             if not same_name:
-                known = " or ".join(sorted({render_name(ca.subject) for ca in cas}))
+                known = _listed(sorted({render_name(ca.subject) for ca in cas}))
                 return "its issuer is %s, but %s" % (render_name(cert.issuer), "the CA is " + known if known else "no CA is known")
             problems = [_link_problem(cert, ca) for ca in same_name]
     except CertopsError as exc:
@@ -318,6 +333,18 @@ def chain_problem(cert: Certificate, cas: t.Sequence[Certificate]) -> str | None
     except CRYPTO_ERRORS as exc:
         return "it or its CA has a field that cannot be read: %s" % _reason(exc)
     return None if None in problems else problems[0]
+
+
+def names_in(cert: Certificate) -> tuple[bytes, bytes]:
+    """(issuer, subject) as they are written in the certificate, byte for byte (RFC 5280, 4.1). Raises ValueError for what is none."""
+    rest = der_element(cert.tbs_certificate_bytes, 0x30)[0]
+    if rest[:1] == b"\xa0":
+        rest = der_element(rest, 0xA0)[1]
+    found = []
+    for tag in (0x02, 0x30, 0x30, 0x30, 0x30):  # serial number, algorithm, issuer, validity, subject
+        content, rest = der_element(rest, tag)
+        found.append(content)
+    return found[2], found[4]
 
 
 __all__ = (
@@ -333,6 +360,7 @@ __all__ = (
     "key_ids_equal",
     "key_matches",
     "load_private_key",
+    "names_in",
     "not_after",
     "not_before",
     "parse_certificates",

@@ -36,16 +36,20 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     extension_value,
     is_ca,
     key_matches,
+    names_in,
     not_after,
     not_before,
 )
-from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import describe_key, render_name
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import describe_key, iso, render_name
 
 # kubeadm's CertificateBackdate: clocks of other nodes may be behind.
 BACKDATE = timedelta(minutes=5)
 
 # A shorter RSA key than this is not made again: OpenSSL's default security level refuses it.
 _SHORTEST_RSA_KEY = 2048
+
+# crypto/tls of Go (handshake_client.go, maxRSAKeySize): a longer one takes minutes to make, and then no client accepts it.
+_LONGEST_RSA_KEY = 8192
 
 # kubeadm draws serial numbers below 2^63.
 _SERIAL_BITS = 63
@@ -103,13 +107,9 @@ def _check_can_sign(ca_cert: Certificate, ca_key: PrivateKey, now: datetime) -> 
             "or restore its key from a backup." % name
         )
     if now >= not_after(ca_cert):
-        raise CertopsError("The CA %s ended on %s, so it cannot sign any more. Rotate the CA." % (name, _iso(not_after(ca_cert))))
+        raise CertopsError("The CA %s ended on %s, so it cannot sign any more. Rotate the CA." % (name, iso(not_after(ca_cert))))
     if now < not_before(ca_cert):
-        raise CertopsError("The CA %s is valid only from %s on. Correct this node's clock." % (name, _iso(not_before(ca_cert))))
-
-
-def _iso(value: datetime) -> str:
-    return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+        raise CertopsError("The CA %s is valid only from %s on. Correct this node's clock." % (name, iso(not_before(ca_cert))))
 
 
 def _renew(
@@ -122,7 +122,8 @@ def _renew(
 ) -> Renewed:
     if is_ca(cert):
         raise CertopsError("%s is a CA, and a CA is not renewed like a certificate. Rotate the CA." % render_name(cert.subject))
-    start, end, ca_limited = _dates(ca_cert, *validity)
+    now, validity_seconds = validity
+    end = new_end(ca_cert, now, validity_seconds)
     key = kept_key if kept_key is not None else _new_key_like(cert.public_key())
     builder = (
         x509.CertificateBuilder()
@@ -130,33 +131,45 @@ def _renew(
         .issuer_name(ca_cert.subject)
         .public_key(key.public_key())
         .serial_number(1 + secrets.randbelow(2**_SERIAL_BITS - 1))
-        .not_valid_before(start)
+        .not_valid_before(max(_whole_seconds(now) - BACKDATE, not_before(ca_cert)))
         .not_valid_after(end)
     )
     for value, critical in _extensions(cert, ca_cert, key):
         builder = builder.add_extension(value, critical=critical)
     renewed = builder.sign(ca_key, _signature_hash(ca_key))
+    if names_in(renewed) != (names_in(ca_cert)[1], names_in(cert)[1]):
+        raise CertopsError(
+            "The names in %s or in its CA are written in a way that the cryptography library of this node cannot repeat. "
+            "Renew it with kubeadm, or issue it anew with names in UTF-8." % render_name(cert.subject)
+        )
     return Renewed(
         certificate_pem=bytes(renewed.public_bytes(serialization.Encoding.PEM)),
         private_key_pem=_key_to_pem(key, like),
         not_after=not_after(renewed),
-        ca_limited=ca_limited,
+        ca_limited=validity_seconds > (end - _whole_seconds(now)).total_seconds(),
     )
 
 
-def _dates(ca_cert: Certificate, now: datetime, validity_seconds: int) -> tuple[datetime, datetime, bool]:
-    """(start, end, whether the CA's end made it shorter), in whole seconds of UTC, inside the CA's own validity."""
-    moment = now.astimezone(timezone.utc).replace(microsecond=0)
-    ca_end = not_after(ca_cert)
-    # Not `moment + timedelta`: a validity of thousands of years would run over the end of the calendar.
-    ca_limited = validity_seconds > (ca_end - moment).total_seconds()
-    end = ca_end if ca_limited else moment + timedelta(seconds=validity_seconds)
-    return max(moment - BACKDATE, not_before(ca_cert)), end, ca_limited
+def new_end(ca_cert: Certificate, now: datetime, validity_seconds: int) -> datetime:
+    """The end of a certificate that is made now: after the validity, but never beyond the CA's own end."""
+    # Not `now + timedelta`: a validity of thousands of years would run over the end of the calendar.
+    if validity_seconds > (not_after(ca_cert) - _whole_seconds(now)).total_seconds():
+        return not_after(ca_cert)
+    return _whole_seconds(now) + timedelta(seconds=validity_seconds)
+
+
+def _whole_seconds(moment: datetime) -> datetime:
+    return moment.astimezone(timezone.utc).replace(microsecond=0)
 
 
 def _new_key_like(public_key: t.Any) -> PrivateKey:
     """A new private key of the same algorithm and size."""
     if isinstance(public_key, rsa.RSAPublicKey):
+        if public_key.key_size > _LONGEST_RSA_KEY:
+            raise CertopsError(
+                "The certificate has an RSA key of %d bits, and programs in Go accept no more than %d. Issue it anew with a shorter key."
+                % (public_key.key_size, _LONGEST_RSA_KEY)
+            )
         return rsa.generate_private_key(public_exponent=65537, key_size=max(public_key.key_size, _SHORTEST_RSA_KEY))
     if isinstance(public_key, ec.EllipticCurvePublicKey):
         return ec.generate_private_key(public_key.curve)
@@ -214,4 +227,4 @@ def _key_to_pem(key: PrivateKey, like: bytes | None) -> bytes:
     return bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
 
 
-__all__ = ("BACKDATE", "Renewed", "renew")
+__all__ = ("BACKDATE", "Renewed", "new_end", "renew")

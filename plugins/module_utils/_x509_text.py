@@ -12,8 +12,12 @@ The library's own renderings differ between its versions; these do not.
 from __future__ import annotations
 
 import typing as t
+from datetime import timezone
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._deps import ec, rsa, x509
+
+if t.TYPE_CHECKING:
+    from datetime import datetime
 
 # RFC 4514 section 3, and the names that OpenSSL shows for the rest that people put into subjects.
 _ATTRIBUTE_NAMES = {
@@ -73,13 +77,17 @@ def _escape(value: t.Any) -> str:
     text = str(value).replace("\\", "\\\\")
     for character in ',+"<>;':
         text = text.replace(character, "\\" + character)
-    # Control characters would break lines and terminals in reports.
-    text = "".join("\\%02x" % ord(c) if ord(c) < 0x20 or ord(c) == 0x7F else c for c in text)
+    text = _printable(text)
     if text[:1] in ("#", " "):
         text = "\\" + text
     if text.endswith(" ") and text != "\\ ":
         text = text[:-1] + "\\ "
     return text
+
+
+def _printable(text: str) -> str:
+    """The bytes of what would break lines and terminals in reports as backslash and hex, as RFC 4514 allows for any."""
+    return "".join(c if c.isprintable() else "".join("\\%02x" % byte for byte in c.encode("utf-8", "surrogatepass")) for c in text)
 
 
 def render_name(name: t.Any) -> str:
@@ -93,13 +101,13 @@ def render_name(name: t.Any) -> str:
 def render_san(name: t.Any) -> str:
     """A subject alternative name with its kind in front: see CertificateFacts in _x509.py."""
     if isinstance(name, x509.DNSName):
-        return "DNS:%s" % name.value
+        return "DNS:%s" % _printable(name.value)
     if isinstance(name, x509.IPAddress):
         return "IP:%s" % name.value
     if isinstance(name, x509.UniformResourceIdentifier):
-        return "URI:%s" % name.value
+        return "URI:%s" % _printable(name.value)
     if isinstance(name, x509.RFC822Name):
-        return "email:%s" % name.value
+        return "email:%s" % _printable(name.value)
     kind = type(name).__name__
     return "other:%s" % (kind[:1].lower() + kind[1:])
 
@@ -124,10 +132,16 @@ def describe_extended_key_usage(oid: t.Any) -> str:
     return _EXTENDED_KEY_USAGES.get(oid.dotted_string, str(oid.dotted_string))
 
 
+def iso(moment: datetime) -> str:
+    """A time as every result shows it: 2026-11-24T01:50:00Z. Not strftime(), whose years before 1000 have less than four digits."""
+    return moment.astimezone(timezone.utc).replace(tzinfo=None, microsecond=0).isoformat() + "Z"
+
+
 __all__ = (
     "describe_extended_key_usage",
     "describe_key",
     "describe_signature_algorithm",
+    "iso",
     "render_name",
     "render_san",
 )

@@ -16,6 +16,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._deps import yaml
+from ansible_collections.certops.kubernetes.plugins.module_utils._documents import SURROGATE
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 
 MAX_TEXT_BYTES = 1024 * 1024
@@ -43,6 +44,7 @@ class YamlNode:
     tag: str | None = None
     children: list[YamlNode] = field(default_factory=list)
     shared: bool = False
+    by_key: dict[str, list[YamlNode]] | None = None  # of a mapping, once it was looked at
 
     @property
     def is_null(self) -> bool:
@@ -92,6 +94,8 @@ class _Composer:
 
     def take(self, event: t.Any) -> None:
         if isinstance(event, yaml.ScalarEvent):
+            if SURROGATE.search(event.value):  # the parser in C refuses it
+                raise CertopsError("%s holds half of a surrogate pair, which no text does. Correct the file." % self.source)
             self._add("scalar", event, value=event.value, style=event.style or "")
         elif isinstance(event, yaml.SequenceStartEvent):
             self._open.append(self._add("sequence", event))
@@ -136,7 +140,7 @@ def compose(text: str, source: str) -> YamlDocument:
     try:
         for event in yaml.parse(_parsable(text), Loader=loader):
             composer.take(event)
-    except yaml.YAMLError as exc:
+    except (yaml.YAMLError, ValueError, OverflowError) as exc:  # the parser in Python raises the latter two for "\UFFFFFFFF"
         # Only place and problem: the library's full text may quote the file, and with it a private key.
         mark = getattr(exc, "problem_mark", None)
         place = " in line %d" % (mark.line + 1) if mark is not None else ""
@@ -151,17 +155,24 @@ def mapping_entry(node: YamlNode, key: str, source: str) -> YamlNode | None:
 
     Raises CertopsError if the key is there twice, or if a merge key (`<<`) hides what the mapping holds.
     """
-    found = None
+    if node.by_key is None:
+        node.by_key = _by_key(node, source)
+    found = node.by_key.get(key, [])
+    if len(found) > 1:
+        raise CertopsError("%s has the key %s twice in one place. Remove one of them." % (source, key))
+    return None if not found or found[0].is_null else found[0]
+
+
+def _by_key(node: YamlNode, source: str) -> dict[str, list[YamlNode]]:
+    """A mapping's values, all of them, by key. Made once: aliases may bring a reader to the same node many times."""
+    found: dict[str, list[YamlNode]] = {}
     for name, value in zip(node.children[::2], node.children[1::2]):
         if name.kind != "scalar":
             continue
         if name.value == "<<" and name.style == "":
             raise CertopsError("%s uses a YAML merge key (<<), which cannot be followed safely. Write its entries out." % source)
-        if name.value == key:
-            if found is not None:
-                raise CertopsError("%s has the key %s twice in one place. Remove one of them." % (source, key))
-            found = value
-    return None if found is None or found.is_null else found
+        found.setdefault(name.value, []).append(value)
+    return found
 
 
 __all__ = ("MAX_TEXT_BYTES", "YamlDocument", "YamlNode", "compose", "decode_utf8", "mapping_entry")

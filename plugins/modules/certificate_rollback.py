@@ -147,6 +147,8 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._result import 
 from ansible_collections.certops.kubernetes.plugins.module_utils._rollback import RollbackRequest, predict_rollback, roll_back
 from ansible_collections.certops.kubernetes.plugins.module_utils._transaction import Limits
 
+LARGEST_NUMBER = 1000000  # days or seconds; the timers of the operating system end at 24 days
+
 
 def argument_spec() -> dict[str, t.Any]:
     return {
@@ -166,8 +168,8 @@ def argument_spec() -> dict[str, t.Any]:
 def check(params: dict[str, t.Any]) -> str | None:
     """What is wrong with the options beyond their types."""
     for option, least in (("stop_timeout_seconds", 0), ("start_timeout_seconds", 10), ("keep_backups", 1)):
-        if params[option] < least:
-            return "%s is %d, it must be at least %d." % (option, params[option], least)
+        if not least <= params[option] <= LARGEST_NUMBER:
+            return "%s is %d, it must be between %d and %d." % (option, params[option], least, LARGEST_NUMBER)
     return None
 
 

@@ -246,6 +246,8 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._result import 
 from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import Request, predict, rotate
 from ansible_collections.certops.kubernetes.plugins.module_utils._transaction import Limits
 
+LARGEST_NUMBER = 1000000  # days or seconds; the timers of the operating system end at 24 days
+
 
 def argument_spec() -> dict[str, t.Any]:
     return {
@@ -278,8 +280,8 @@ def check(params: dict[str, t.Any]) -> str | None:
     if twice:
         return "items names %s more than once." % ", ".join(twice)
     for option, least in (("validity_days", 1), ("stop_timeout_seconds", 0), ("start_timeout_seconds", 10), ("keep_backups", 1)):
-        if params[option] is not None and params[option] < least:
-            return "%s is %d, it must be at least %d." % (option, params[option], least)
+        if params[option] is not None and not least <= params[option] <= LARGEST_NUMBER:
+            return "%s is %d, it must be between %d and %d." % (option, params[option], least, LARGEST_NUMBER)
     return None
 
 

@@ -134,6 +134,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._deps import mi
 from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 
+LARGEST_NUMBER = 1000000  # seconds; the timers of the operating system end at 24 days
 COMPONENTS = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd", "kubelet"]
 
 
@@ -150,6 +151,9 @@ def main() -> None:
     missing = missing_requirements()
     if missing:
         module.fail_json(msg=" ".join(missing))
+    for option in ("stop_timeout_seconds", "start_timeout_seconds"):
+        if not 0 <= (module.params[option] or 0) <= LARGEST_NUMBER:
+            module.fail_json(msg="%s is %d, it must be between 0 and %d." % (option, module.params[option], LARGEST_NUMBER))
     try:
         result = restart(module.params, module.check_mode)
     except CertopsError as exc:

@@ -2,12 +2,24 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Fixtures that several files of this folder use."""
+"""Fixtures that several files of this folder use, and how many examples properties get.
+
+`CERTOPS_HYPOTHESIS=thorough` for many, and others each time; without it they are few and always the same.
+"""
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
+
+# Hypothesis runs all examples of a test inside one use of a fixture such as `loader`: that is what we want.
+SUPPRESSED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile("gate", deadline=None, max_examples=30, derandomize=True, database=None, suppress_health_check=SUPPRESSED)
+settings.register_profile("thorough", deadline=None, max_examples=3000, database=None, suppress_health_check=SUPPRESSED)
+settings.load_profile(os.environ.get("CERTOPS_HYPOTHESIS", "gate"))
 
 
 @pytest.fixture(params=["libyaml", "pure"])
@@ -16,5 +28,6 @@ def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     if request.param == "libyaml" and not yaml.__with_libyaml__:
         pytest.skip("PyYAML without libyaml")
     if request.param == "pure":
-        monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
+        for name in ("CSafeLoader", "CBaseLoader"):
+            monkeypatch.delattr(yaml, name, raising=False)
     return str(request.param)

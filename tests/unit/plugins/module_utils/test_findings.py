@@ -15,11 +15,11 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._findings impor
     Thresholds,
     date_findings,
     duration,
-    iso,
     status_by_severity,
     status_of,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import Finding
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
@@ -79,8 +79,19 @@ def test_durations(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 
-def test_iso() -> None:
-    assert iso(NOW) == "2026-11-24T12:00:00Z"
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        (NOW, "2026-11-24T12:00:00Z"),
+        (NOW.astimezone(timezone(timedelta(hours=5, minutes=30))), "2026-11-24T12:00:00Z"),
+        (NOW.replace(microsecond=999999), "2026-11-24T12:00:00Z"),
+        (datetime(1, 1, 1, tzinfo=timezone.utc), "0001-01-01T00:00:00Z"),
+        (datetime(950, 12, 31, 23, 59, 59, tzinfo=timezone.utc), "0950-12-31T23:59:59Z"),
+        (datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone.utc), "9999-12-31T23:59:59Z"),
+    ],
+)
+def test_iso(moment: datetime, text: str) -> None:
+    assert iso(moment) == text
 
 
 def test_the_worst_finding_is_the_status() -> None:

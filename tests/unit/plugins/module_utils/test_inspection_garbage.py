@@ -12,10 +12,12 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import record_to_dict
 from ansible_collections.certops.kubernetes.plugins.module_utils._material import read_material
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import pki
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.inspected import codes, inspect, trouble
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.kubeadm_tree import (
+    COMMANDS,
     KubeadmTree,
     embedded,
     kubeconfig_of,
@@ -61,6 +63,45 @@ def test_garbage_is_a_finding_of_its_record(tree: KubeadmTree, name: str, garbag
     assert trouble(records) == {name: ["unreadable"]}
     assert records[name].status == "unreadable"
     assert len(records[name].findings[0].message) < 600
+
+
+ODD_FLAGS = [
+    *(
+        "--tls-private-key-file=/a\0b",
+        "--etcd-cafile=/\0",
+        "--root-ca-file=/\ud800",
+        "--kubeconfig=/a\0",
+        "--service-account-signing-key-file=\0",
+    ),
+    *("--secure-port=²", "--secure-port=" + "9" * 5000, "--listen-client-urls=https://[::1\0]:1", "--bind-address=\0", "--config=\0"),
+    *("--tls-private-key-file=", "--client-ca-file=.", "--tls-cert-file=..", "--root-ca-file=//", "--kubeconfig=" + "/x" * 5000),
+]
+
+
+@pytest.mark.parametrize("flag", ODD_FLAGS, ids=lambda flag: ascii(flag)[:40])
+@pytest.mark.parametrize("component", sorted(COMMANDS))
+def test_odd_flags_never_end_an_inspection(tree: KubeadmTree, component: str, flag: str) -> None:
+    tree.write_manifest(component, [*COMMANDS[component], flag])
+    json.dumps([record_to_dict(record) for record in inspect(tree).values()])
+
+
+@pytest.mark.parametrize("key", ["client-certificate", "client-key"])
+@pytest.mark.parametrize("path", ["a\0b", "\ud800", "", ".", "/"])
+def test_odd_paths_in_a_kubeconfig_never_end_an_inspection(tree: KubeadmTree, key: str, path: str) -> None:
+    current = str(path_of(tree, "kubelet-client"))
+    user = {"client-certificate": current, "client-key": current, key: path}
+    for name in ("kubelet.conf", "controller-manager.conf"):
+        write(tree.kubernetes_dir / name, kubeconfig_of({"me": user}, "me"), 0o600)
+    tree.run_everything()
+    assert inspect(tree)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"port": "²"}, {"port": "9" * 5000}, {"address": "\0"}, {"tlsCertFile": "/\0", "tlsPrivateKeyFile": "/\0"}]
+)
+def test_odd_settings_of_the_kubelet_never_end_an_inspection(tree: KubeadmTree, settings: dict[str, str]) -> None:
+    write(tree.kubelet_config, json.dumps({**json.loads(tree.kubelet_config.read_text()), **settings}).encode(), 0o644)
+    assert inspect(tree)
 
 
 @pytest.mark.parametrize("name", CREDENTIALS)

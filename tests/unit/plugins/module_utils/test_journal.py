@@ -51,6 +51,13 @@ def test_a_journal_comes_back_as_it_was(state: StateFolder) -> None:
     assert stat.S_IMODE(os.stat(state.path).st_mode) == 0o700
 
 
+def test_a_path_that_is_not_utf_8_comes_back_as_it_was(state: StateFolder) -> None:
+    odd = os.fsdecode(b"/etc/kubernetes/pki-\xe4/a.crt")
+    saved = dataclasses.replace(FULL, files=(dataclasses.replace(FULL.files[0], path=odd),))
+    state.save(saved)
+    assert state.load("full") == saved
+
+
 def rewrite(state: StateFolder, **changes: t.Any) -> None:
     """Change what the journal of the run `full` says, behind its back."""
     path = os.path.join(state.folder("full"), "journal.json")
@@ -60,7 +67,7 @@ def rewrite(state: StateFolder, **changes: t.Any) -> None:
         json.dump(dict(document, **changes), stream)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", '{"schema_version": 99}', "\udcff", "[" * 200000, "9" * 5000])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", '{"schema_version": 99}', "\udcff", "[" * 200000, "9" * 5000, "9" * 900_000])
 def test_a_damaged_journal_is_said_to_be_so(state: StateFolder, text: str) -> None:
     state.save(FULL)
     path = os.path.join(state.folder("full"), "journal.json")
@@ -113,14 +120,18 @@ def test_a_state_of_a_later_version_is_not_guessed(state: StateFolder) -> None:
         ("components", "process", ["1", "2"]),
         ("components", "process", [1, 2, 3]),
         ("components", "process", {}),
+        ("components", "process", [True, 2]),
+        ("components", "away_seconds", float("nan")),
+        ("components", "name", ["x" * 500_000]),
     ],
 )
 def test_a_value_of_another_kind_is_damage(state: StateFolder, place: str, name: str, value: object) -> None:
     state.save(journal("good", 1))
     state.save(FULL)
     rewrite(state, **(_changed(place, name, value) if place else {name: value}))
-    with pytest.raises(CertopsError, match=r"full/journal\.json is damaged"):
+    with pytest.raises(CertopsError, match=r"full/journal\.json is damaged") as caught:
         state.journals()
+    assert len(str(caught.value)) < 1000
 
 
 def _changed(place: str, name: str, value: object) -> dict[str, t.Any]:

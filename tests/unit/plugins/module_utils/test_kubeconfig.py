@@ -126,6 +126,11 @@ GARBAGE = {
     "unclosed quote": b"users: 'abc\n",
     "tab": b"users:\n\t- name: a\n",
     "undefined alias": b"users: *u\n",
+    "beyond Unicode": b'users: "\\UFFFFFFFF"\n',
+    "just beyond Unicode": b'users: "\\U00110000"\n',
+    "half of a surrogate pair": b'users: [{name: "\\ud800"}]\n',
+    "a NUL": b'users: [{name: a, user: {client-key: "a\\0b"}}]\n',
+    "a version of many digits": b"%YAML 1." + b"9" * 100000 + b"\n--- {users: []}\n",
     "users is a mapping": b"users: {name: a}\n",
     "users is a string": b"users: abc\n",
     "user is a list": b"users: [{name: a, user: [b]}]\n",
@@ -172,6 +177,16 @@ def test_an_alias_bomb_costs_nothing() -> None:
     assert _kubeconfig.parse_kubeconfig(text.encode(), "x").current_user().client_key_data == OLD_KEY
     assert replace(text) == (BOMB + kubeadm(b64(NEW_CERT), b64(NEW_KEY))).encode()
     assert time.monotonic() - started < 5
+
+
+def test_many_users_who_share_a_large_entry() -> None:
+    started = time.monotonic()
+    entries = "".join("    x%d: y\n" % number for number in range(30000))
+    users = "".join("- {name: u%d, user: *u}\n" % number for number in range(5000))
+    text = "users:\n- name: a\n  user: &u\n%s    client-key: k\n%s" % (entries, users)
+    config = _kubeconfig.parse_kubeconfig(text.encode(), "x")
+    assert config.users["u4999"].client_key == "k"
+    assert time.monotonic() - started < 60
 
 
 def test_errors_do_not_quote_the_file() -> None:

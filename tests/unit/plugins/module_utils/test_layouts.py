@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
-from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import AUTHORITIES, PAIRS, parse_flags
+from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import AUTHORITIES, PAIRS, as_port, parse_flags
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,27 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import
 )
 def test_flags(argv: list[str], flags: dict[str, tuple[str, ...]]) -> None:
     assert parse_flags(argv) == flags
+
+
+@pytest.mark.parametrize("word", ["a", "--a", "--a=b", "-"])
+def test_very_many_words_cost_little(word: str) -> None:
+    started = time.monotonic()
+    parse_flags(["x", *[word] * 1_000_000])
+    assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize(
+    ("text", "port"),
+    [
+        ("6443", 6443),
+        ("65535", 65535),
+        ("0", 0),
+        ("00443", 443),
+        *((text, 7) for text in (None, "", "65536", "-1", "²", "٣", "9" * 5000, "x", " 1", "1.5")),
+    ],
+)
+def test_ports(text: str | None, port: int) -> None:
+    assert as_port(text, 7) == port
 
 
 def test_a_flag_names_one_credential() -> None:

@@ -66,6 +66,20 @@ def test_a_value_is_understood(name: str, given: t.Any, value: t.Any) -> None:
         ("certs_rotate_stop_timeout_seconds", "soon", "auto or a whole number, 0 or more"),
         ("certs_rotate_restart", "sometimes", "one of auto, always, never"),
         ("certs_inspect_fail_on", "error", "one of never, warning, critical, expired"),
+        ("certs_rotate_renew_before_days", 10**30, "a whole number, 0 or more, and no more than 1000000"),
+        ("certs_rotate_renew_before_days", 1e300, "a whole number, 0 or more, and no more than 1000000"),
+        ("certs_rotate_renew_before_days", "9" * 30, "a whole number, 0 or more, and no more than 1000000"),
+        ("certs_rotate_renew_before_days", "9" * 100000, "a whole number, 0 or more"),
+        ("certs_rotate_renew_before_days", float("nan"), "a whole number, 0 or more"),
+        ("certs_rotate_renew_before_days", "²", "a whole number, 0 or more"),
+        ("certs_rotate_renew_before_days", [[]], "a whole number, 0 or more"),
+        *(
+            ("certs_rotate_health_timeouts", value, "a mapping of names to seconds")
+            for value in ("[", "x", "[1]", "{etcd: x}", "{etcd: -1}", "{etcd: 2001-99-99}", "{etcd: !!int x}", "[" * 5000, "a: *b", 5, [1])
+        ),
+        ("certs_rotate_health_timeouts", '{"\\UFFFFFFFF": 1}', "a mapping of names to seconds"),
+        ("certs_rotate_health_timeouts", "{\ud800: 1}", "a mapping of names to seconds"),
+        ("certs_rotate_health_timeouts", "{etcd: 9999999}", "a mapping of names to seconds"),
         ("certs_cluster", 5, "a text"),
         ("certs_rotate_select", ["x"], "a text"),
     ],
@@ -75,6 +89,11 @@ def test_a_bad_value_is_named(name: str, given: t.Any, allowed: str) -> None:
     with pytest.raises(CertopsError) as caught:
         policy({name: given})
     assert str(caught.value).startswith("%s is %r, but must be %s" % (name, given, allowed))
+
+
+@pytest.mark.parametrize("value", ["{etcd: 120, a b: '7'}", '{"etcd": 120, "a b": 7}', {"etcd": "120", "a b": 7.0}, "etcd: 120\na b: 7"])
+def test_seconds_by_name(value: t.Any) -> None:
+    assert one("certs_rotate_health_timeouts", value) == {"etcd": 120, "a b": 7}
 
 
 def test_names_lose_the_role() -> None:

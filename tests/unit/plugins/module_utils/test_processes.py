@@ -105,6 +105,24 @@ def test_gone_and_garbled_processes_are_left_out(tree: KubeadmTree) -> None:
     assert own_processes(list_processes(str(tree.root / "nowhere"))) == []
 
 
+def test_a_name_with_a_line_break_of_unicode_is_no_line(tree: KubeadmTree) -> None:
+    """The kernel shows the name of a process, which it may choose itself, with no character escaped but the line end."""
+    tree.run(99999001, SCHEDULER, "0::/a\x0b0::/kubepods/pod%s/0a\n" % STATIC_UID, nesting=3)
+    status = tree.proc / "99999001" / "status"
+    for separator in "\x0b\x0c\x1c\x85\u2028":
+        status.write_text("Name:\t%sNSpid:\t1\n%s" % (separator, status.read_text()))
+    (running,) = list_processes(str(tree.proc))
+    assert running.nesting == 3
+
+
+@pytest.mark.parametrize("ticks", ["²", "٣", "9" * 30, "9" * 5000, "-1", "x"])
+def test_a_start_time_that_is_none(tree: KubeadmTree, ticks: str) -> None:
+    tree.run(99999001, SCHEDULER)
+    (tree.proc / "99999001" / "stat").write_text("1 (x) S " + "0 " * 18 + ticks)
+    (tree.proc / "²").mkdir()
+    assert list_processes(str(tree.proc)) == []
+
+
 def test_no_command_is_no_process() -> None:
     assert find_process([]) is None
 

@@ -60,6 +60,24 @@ def test_a_replaced_file_behind_a_single_file_mount(tmp_path: Path) -> None:
     assert evidence(path, -60, mounts, tmp_path / "proc") == ("false", "inode")
 
 
+@pytest.mark.parametrize(("time", "expected"), [(1e14, "false"), (-1e14, "unknown")])
+def test_a_file_of_a_year_that_no_calendar_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, time: float, expected: str) -> None:
+    """Some file systems keep 64 bits of seconds."""
+    path = tmp_path / "x.conf"
+    path.write_text("x")
+    found = list(path.stat())
+    found[8], found[9] = int(time), int(NOW.timestamp())
+    real = os.stat
+    monkeypatch.setattr(os, "stat", lambda at, **options: os.stat_result(found) if at == str(path) else real(at, **options))
+    component = Component("x", {}, process=Process(4711, 1, ("x",), NOW), mounts=((INSIDE, str(tmp_path)),))
+    assert restart_evidence(component, INSIDE + "/x.conf")[0] == expected
+
+
+def test_a_path_that_cannot_be_one() -> None:
+    component = Component("x", {}, process=Process(4711, 1, ("x",), NOW))
+    assert restart_evidence(component, "/a\0b") == ("unknown", "none")
+
+
 def test_a_copy_that_keeps_its_time_is_not_believed(tmp_path: Path) -> None:
     path = tmp_path / "x.conf"
     path.write_text("x")

@@ -158,3 +158,11 @@ def test_a_run_id_is_no_path(node: FakeNode) -> None:
 def test_a_run_id_is_not_used_twice(node: FakeNode) -> None:
     assert run(node, "apiserver")["run_id"] == "run"
     assert run(node, "apiserver")["run_id"] == "run-2"
+
+
+@pytest.mark.parametrize("days", [10**6, 10**9, 10**30])
+def test_a_validity_beyond_the_calendar_ends_with_the_ca(node: FakeNode, days: int) -> None:
+    request = Request("r", node.wanted("apiserver"), validity_days=days)
+    (planned,) = predict(node.access(), node.state, request)["certificates"]
+    (made,) = rotate(node.access(), node.state, request, LIMITS)["certificates"]
+    assert planned["after"]["not_after"] == made["after"]["not_after"]

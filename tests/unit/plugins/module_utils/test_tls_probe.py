@@ -117,10 +117,34 @@ def test_what_is_no_tls_server_is_said_to_be_none(answer: bytes) -> None:
         served_certificate("127.0.0.1", server.port, None, 2)
 
 
-@pytest.mark.parametrize("host", ["no such host.invalid", "a" * 70 + ".invalid", ""])
+@pytest.mark.parametrize("host", ["no such host.invalid", "a" * 70 + ".invalid", "", "a\0b", "\ud800"])
 def test_a_name_that_means_nothing(host: str) -> None:
     with pytest.raises(CertopsError):
         served_certificate(host, 1, None, 2)
+
+
+def clear(message: bytes, size: int) -> bytes:
+    """A handshake message in records of so many bytes each."""
+    pieces = [message[start : start + size] for start in range(0, len(message), size)]
+    return b"".join(b"\x16\x03\x03" + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+
+
+@pytest.mark.parametrize("size", [1, 7, 16384])
+def test_a_certificate_in_the_clear(size: int) -> None:
+    der = bytes(range(256)) * 3
+    entry = len(der).to_bytes(3, "big") + der
+    body = (2 * len(entry)).to_bytes(3, "big") + 2 * entry
+    hello = b"\x02\x00\x00\x04abcd"
+    heard = clear(hello + b"\x0b" + len(body).to_bytes(3, "big") + body, size)
+    assert certificate_in_the_clear(heard) == der
+    assert certificate_in_the_clear(heard[: len(heard) // 2]) is None
+
+
+@pytest.mark.parametrize("piece", [b"\x16\x03\x03\x00\x00", b"\x16\x03\x03\x00\x04\x02\x00\x00\x00", b"\x16\x03\x03\x00\x01\x00"])
+def test_very_many_records_cost_little(piece: bytes) -> None:
+    started = time.monotonic()
+    assert certificate_in_the_clear(piece * 1_000_000) is None
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize(

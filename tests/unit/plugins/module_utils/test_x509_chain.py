@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from ansible_collections.certops.kubernetes.plugins.module_utils import _x509
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
-from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import pki
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import der, pki
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, padding
@@ -209,3 +209,30 @@ def test_a_ca_with_a_key_that_kubernetes_does_not_know() -> None:
     leaf = pki.make_leaf(ca, "x")
     assert "DSA" in error(_x509.signed_by, leaf.cert, ca.cert)
     assert "DSA" in str(_x509.chain_problem(leaf.cert, [ca.cert]))
+
+
+# --- cost, and odd files ---
+
+
+def test_a_key_that_nobody_can_use_is_not_even_tried() -> None:
+    """The library would look for minutes whether its factors are prime."""
+    number = (1 << 60_000) + 1
+    key = der.pem(der.tlv(der.SEQUENCE, der.integer(0), *[der.integer(number)] * 8), "RSA PRIVATE KEY")
+    assert "16384 bits" in error(_x509.load_private_key, key, "x.key")
+
+
+@pytest.mark.parametrize("odd", ["00000101000000Z", "20261301000000Z", "20260101000060Z", "261301000000Z"])
+@pytest.mark.parametrize("part", ["not_before", "not_after"])
+def test_a_date_that_is_none_is_found_when_the_file_is_read(odd: str, part: str) -> None:
+    """Not later, by whoever looks at the dates of the second certificate of a bundle."""
+    leaf = der.leaf_of(CA, CA.key, **{part: der.time(odd)})
+    assert "number 2 in x.crt cannot be read" in error(_x509.parse_certificates, CA.cert_pem + der.pem(leaf), "x.crt")
+
+
+def test_a_thousand_cas_make_no_endless_sentence() -> None:
+    subjects = [der.common_name("%d" % number + "x" * 1000) for number in range(50)]
+    data = b"".join(der.pem(der.leaf_of(CA, CA.key, subject=subject, issuer=subject)) for subject in subjects)
+    problem = _x509.chain_problem(LEAF.cert, _x509.parse_certificates(data, "x"))
+    assert problem is not None
+    assert "and 47 more" in problem
+    assert len(problem) < 1000

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -15,10 +16,10 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from ansible_collections.certops.kubernetes.plugins.module_utils import _x509, _x509_renew
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
-from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import pki
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import der, pki
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import dsa
+from cryptography.hazmat.primitives.asymmetric import dsa, rsa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -262,6 +263,37 @@ def test_refuses_to_renew_a_ca() -> None:
 
 def test_refuses_a_key_that_kubernetes_does_not_know() -> None:
     assert "DSA key" in refusal(leaf(key=dsa.generate_private_key(2048)), CA.cert, CA.key)
+
+
+def test_refuses_a_key_that_takes_minutes_to_make() -> None:
+    public = rsa.RSAPublicNumbers(65537, (1 << 12288) - 1).public_key()
+    spki = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (old,) = _x509.parse_certificates(der.pem(der.leaf_of(CA, CA.key, public_key=spki)), "x")
+    assert "12288 bits" in refusal(pki.Pair(old, None), CA.cert, CA.key)
+
+
+@pytest.mark.parametrize(("tag", "value"), [(der.TELETEX, b"M\xfcller"), (der.TELETEX, "ü".encode()), (der.BMP, "ü".encode("utf-16-be"))])
+def test_a_name_stays_byte_for_byte_or_is_refused(tag: int, value: bytes) -> None:
+    """An old library reads a name in an old encoding, and writes another one."""
+    subject = der.name((der.CN, tag, value))
+    (old,) = _x509.parse_certificates(der.pem(der.leaf_of(CA, CA.key, subject=subject)), "x")
+    try:
+        cert = renew(pki.Pair(old, None))[0]
+    except CertopsError:
+        return
+    assert der.fields_of(_x509.der(cert)).subject == subject
+    authority = pki.Pair(_x509.parse_certificates(der.pem(ca_named(subject)), "x")[0], CA.key)
+    try:
+        cert = renew(leaf(), authority)[0]
+    except CertopsError:
+        return
+    assert der.fields_of(_x509.der(cert)).issuer == subject
+
+
+def ca_named(subject: bytes) -> bytes:
+    """A CA's certificate with this name."""
+    parts = der.fields_of(_x509.der(CA.cert))
+    return der.signed(dataclasses.replace(parts, subject=subject, issuer=subject), CA.key)
 
 
 # --- any certificate ---

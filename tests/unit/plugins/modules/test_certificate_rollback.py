@@ -32,6 +32,10 @@ def test_the_run_has_a_name_of_its_own() -> None:
         ("start_timeout_seconds", 9, False),
         ("stop_timeout_seconds", 0, True),
         ("stop_timeout_seconds", -1, False),
+        ("stop_timeout_seconds", 1000000, True),
+        ("stop_timeout_seconds", 1000001, False),
+        ("start_timeout_seconds", 10**30, False),
+        ("keep_backups", 10**30, False),
     ],
 )
 def test_numbers_have_bounds(option: str, value: int, good: bool) -> None:
