@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from datetime import timedelta, timezone
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiError
+from ansible_collections.certops.kubernetes.plugins.module_utils._documents import dig, parse_json
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import (
     Attributes,
     MissingFile,
@@ -233,23 +234,30 @@ def _claim_in(lease: Lease) -> Claim | None:
         return None
     unknown = Holder(lease.holder, "an unknown time")
     try:
-        holder = _holder_from(json.loads(lease.document["metadata"]["annotations"][ANNOTATION]))
-    except (ValueError, TypeError, KeyError, RecursionError):
+        words = str(dig(lease.document, "metadata", "annotations", ANNOTATION)).encode("utf-8", "replace")
+        holder = _holder_from(parse_json(words, "the holder of the lock"))
+    except (TypeError, CertopsError):
         holder = unknown
     return Claim(holder if holder.run_id == lease.holder else unknown, lease.renewed, lease.duration_seconds)
 
 
 def _claim_in_file(path: str) -> Claim | None:
-    """The claim of a node's file; None when there is none or nothing can be read from it (a file cannot be asked who wrote it)."""
+    """The claim of a node's file; None when there is none or it makes no sense. Raises CertopsError for one that cannot be read."""
     try:
-        document = json.loads(read_bounded(path).decode("utf-8"))
-        holder, renewed, seconds = _holder_from(document["holder"]), parse_api_time(document["renewed"]), document["seconds"]
-    except (MissingFile, ValueError, TypeError, KeyError, RecursionError):
+        data = read_bounded(path)
+    except MissingFile:
+        return None
+    try:
+        document = parse_json(data, path)
+        holder, renewed, seconds = _holder_from(dig(document, "holder")), parse_api_time(dig(document, "renewed")), dig(document, "seconds")
+    except (TypeError, CertopsError):
         return None
     return Claim(holder, renewed, seconds) if renewed is not None and isinstance(seconds, int) else None
 
 
-def _holder_from(values: dict[str, t.Any]) -> Holder:
+def _holder_from(values: t.Any) -> Holder:
+    if not isinstance(values, dict) or "run_id" not in values or "since" not in values:
+        raise TypeError("no holder")
     known = {field.name: values[field.name] for field in dataclasses.fields(Holder) if field.name in values}
     if not all(isinstance(value, str) for value in known.values()):
         raise TypeError("a field is no text")

@@ -98,7 +98,11 @@ KNOWN = st.tuples(
     st.none() | st.just(Extension("2.5.29.32", der.tlv(der.SEQUENCE, der.tlv(der.SEQUENCE, der.oid("1.2.3"))))),
     st.none() | st.just(Extension("1.3.6.1.5.5.7.1.24", b"\x30\x03\x02\x01\x05")),
 )
-UNKNOWN = st.lists(st.tuples(PRIVATE_OIDS, st.binary(max_size=40)).map(lambda parts: Extension(*parts)), max_size=3, unique_by=lambda extension: extension.oid)
+UNKNOWN = st.lists(
+    st.tuples(PRIVATE_OIDS, st.binary(max_size=40)).map(lambda parts: Extension(*parts)),
+    max_size=3,
+    unique_by=lambda extension: extension.oid,
+)
 
 
 class Made(t.NamedTuple):
