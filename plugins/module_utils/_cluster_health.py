@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import quote
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._access import api_address, api_client, node_identity
 from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiError, readyz, split_address
@@ -35,37 +34,33 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._verdict import
 if t.TYPE_CHECKING:
     from datetime import datetime
 
-    from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiClient
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node
+    from ansible_collections.certops.kubernetes.plugins.module_utils._node_objects import NodeObject
     from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credentials import Identity
 
 _TIMEOUT_SECONDS = 5.0
-_CONTROL_PLANE_LABEL = "node-role.kubernetes.io/control-plane"
 _QUORUM_MATTERS_FROM = 3  # members; with fewer every restart of one is a loss of quorum, as everybody who runs so few knows
 
 
-def check_other_api_servers(node: Node, now: datetime) -> Check | None:
-    """The API servers of the other control-plane nodes are ready, and these nodes are too. None for a cluster of one.
-
-    Raises CertopsError when this node's own API server cannot list them.
-    """
+def check_other_api_servers(node: Node, now: datetime, nodes: t.Sequence[NodeObject]) -> Check | None:
+    """The API servers of the other control-plane nodes among `nodes` are ready, and these nodes are too. None for a cluster of one."""
     name = "other control-plane nodes"
-    nodes = _control_plane_nodes(api_client(node, now, _TIMEOUT_SECONDS, ignore_dates=True))
-    others = [entry for entry in nodes if entry[0] != node.name]
+    others = [(other, other.address) for other in nodes if other.name != node.name and other.address]
     if not others:
         return None
     port = split_address(api_address(node))[1]
     with ThreadPoolExecutor(len(others)) as pool:
         answers = list(pool.map(lambda entry: _ask_api_server(node, now, entry[1], port), others))
     failed: list[tuple[str, tuple[str, ...]]] = []
-    for (other, _address, problem), error in zip(others, answers):
+    for (other, _address), error in zip(others, answers):
         if error is not None:
             causes = _causes_elsewhere(node, now, error)
-            failed.append((explain("the API server of node %s is not ready" % other, error, causes), causes))
-        elif problem:
-            failed.append(("node %s is not ready: %s" % (other, problem), ()))
+            failed.append((explain("the API server of node %s is not ready" % other.name, error, causes), causes))
+        elif other.problem:
+            failed.append(("node %s is not ready: %s" % (other.name, other.problem), ()))
     if not failed:
-        return Check(name, True, "%s: ready" % ", ".join(other for other, _address, _problem in others))
+        words = ["%s%s" % (other.name, " (cordoned)" if other.cordoned else "") for other, _address in others]
+        return Check(name, True, "%s: ready" % ", ".join(words))
     return _failure(name, failed)
 
 
@@ -80,20 +75,6 @@ def _causes_elsewhere(node: Node, now: datetime, error: ApiError) -> tuple[str, 
     if error.expired_side == "server":
         return (ELSEWHERE + "apiserver",)
     return (node_identity(node, now)[0],) if error.expired_side == "client" else ()
-
-
-def _control_plane_nodes(client: ApiClient) -> list[tuple[str, str, str | None]]:
-    """(name, address, why it is not ready or None) of each node that carries the control plane's label."""
-    path = "/api/v1/nodes?labelSelector=" + quote(_CONTROL_PLANE_LABEL)
-    found = []
-    for item in client.json("GET", path).get("items") or []:
-        status = item.get("status") or {}
-        addresses = {entry.get("type"): entry.get("address") for entry in status.get("addresses") or []}
-        ready: dict[str, t.Any] = next((entry for entry in status.get("conditions") or [] if entry.get("type") == "Ready"), {})
-        problem = None if ready.get("status") == "True" else str(ready.get("message") or "its kubelet has never reported")
-        if addresses.get("InternalIP"):
-            found.append((str(item["metadata"]["name"]), str(addresses["InternalIP"]), problem))
-    return found
 
 
 def _ask_api_server(node: Node, now: datetime, address: str, port: int) -> ApiError | None:

@@ -52,13 +52,18 @@ class Lease:
 
 def get_lease(client: ApiClient, name: str, namespace: str = "kube-system") -> Lease:
     """Read a Lease. Raises ApiError (`status` 404 when it does not exist)."""
-    document = client.json("GET", _path(name, namespace))
-    spec = document.get("spec") or {}
+    path = _path(name, namespace)
+    return lease_of(client.json("GET", path), name, "GET https://%s%s" % (client.server, path))
+
+
+def lease_of(document: t.Any, name: str, asked: str) -> Lease:
+    """A Lease as the API describes it; `asked` is the request, for messages. Raises ApiError for what is none."""
+    spec = (document.get("spec") or {}) if isinstance(document, dict) else None
     if not isinstance(spec, dict):
-        raise ApiError("GET https://%s%s: what it answers is no Lease" % (client.server, _path(name, namespace)))
+        raise ApiError("%s: what it answers is no Lease" % asked)
     holder, duration = spec.get("holderIdentity") or "", spec.get("leaseDurationSeconds") or 0
     if not isinstance(holder, str) or not isinstance(duration, int):
-        raise ApiError("GET https://%s%s: the Lease's holder or duration is garbled" % (client.server, _path(name, namespace)))
+        raise ApiError("%s: the Lease's holder or duration is garbled" % asked)
     return Lease(
         name=name,
         holder=holder,
@@ -105,4 +110,4 @@ def _time(text: t.Any) -> datetime | None:
     return None
 
 
-__all__ = ("CLOCK_SKEW_SECONDS", "Lease", "get_lease", "release_lease")
+__all__ = ("CLOCK_SKEW_SECONDS", "Lease", "get_lease", "lease_of", "release_lease")
