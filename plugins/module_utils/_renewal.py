@@ -25,6 +25,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     key_matches,
     load_private_key,
     not_after,
+    not_before,
     parse_certificates,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_renew import renew
@@ -226,6 +227,11 @@ def load_signer(node: Node, credential: Credential, now: datetime) -> Signer:
         )
     if not_after(matching[0]) <= now:
         raise CertopsError("its CA %s ended at %s. Remedy: rotate the CA first." % (ca.cert_path, iso(not_after(matching[0]))))
+    if not_before(matching[0]) > now:
+        raise CertopsError(
+            "its CA %s is valid only from %s on, and it is %s on this node. Remedy: correct this node's clock."
+            % (ca.cert_path, iso(not_before(matching[0])), iso(now)),
+        )
     return Signer(matching[0], key)
 
 

@@ -42,6 +42,12 @@ def expire_ca(node: FakeNode) -> None:
     node.path("pki/ca.crt").write_bytes(old.cert_pem)
 
 
+def begin_ca_tomorrow(node: FakeNode) -> None:
+    now = datetime.now(timezone.utc)
+    later = pki.make_ca(key=node.authorities["ca"].key, not_before=now + timedelta(days=1), not_after=now + timedelta(days=9))
+    node.path("pki/ca.crt").write_bytes(later.cert_pem)
+
+
 def change_behind_the_plan(node: FakeNode) -> None:
     node.path("pki/apiserver.crt").write_bytes(pki.make_leaf(node.authorities["ca"], "x").cert_pem)
 
@@ -62,6 +68,7 @@ REFUSALS = [
     (lambda node: node.path("pki/ca.crt").write_bytes(b"noise"), "ca.crt"),
     (lambda node: node.path("pki/ca.crt").unlink(), "ca.crt"),
     (expire_ca, "Remedy: rotate the CA first"),
+    (begin_ca_tomorrow, "Remedy: correct this node's clock"),
     (change_behind_the_plan, "not the one that the plan saw"),
     (lambda node: node.path("pki/apiserver.crt").write_bytes(b""), "apiserver.crt"),
     (lambda node: node.path("pki/apiserver.crt").unlink(), "apiserver.crt"),
