@@ -199,6 +199,8 @@ def _check_lease(node: Node, component: Component, now: datetime) -> Check:
     since = lease.renewed.strftime("%Y-%m-%dT%H:%M:%SZ") if lease.renewed else "its beginning"
     message = "%s has no leader: Lease %s/%s (holder %r) was last renewed at %s" % (component.name, namespace, name, lease.holder, since)
     remedy = blame(expired) if expired else ": see the log of %s on the control-plane nodes" % component.name
+    if lease.renewed is not None and lease.renewed > now:
+        remedy = ", and it is only %s on this node: the nodes' clocks differ" % now.strftime("%Y-%m-%dT%H:%M:%SZ")
     return Check(component.name, False, message + remedy, expired)
 
 

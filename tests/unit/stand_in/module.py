@@ -4,12 +4,14 @@
 
 """Stands in for the collection's modules where only the controller's side is looked at.
 
-A node is a JSON file, named by the host's remote_tmp: {certificates, validity, health, rotation, calls}. Each call is written down in it.
+A node is a JSON file, named by the host's remote_tmp: {certificates, validity, health, rotation, clock_ahead, calls}. Each call is written
+down in it.
 """
 
 from __future__ import annotations
 
 import json
+import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -74,7 +76,12 @@ def info(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
     if node.get("broken"):
         return {"failed": True, "msg": node["broken"]}
     certificates = [dict(record, cluster=module.params["cluster"] or record["cluster"]) for record in node["certificates"]]
-    described = {"certificate_validity_seconds": node.get("validity"), "leads": node.get("leads", [])}
+    described = {
+        "certificate_validity_seconds": node.get("validity"),
+        "leads": node.get("leads", []),
+        "now": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + node.get("clock_ahead", 0))),
+        "seconds_taken": 0.0,
+    }
     return {"changed": False, "certificates": certificates, "node": described, "problems": []}
 
 

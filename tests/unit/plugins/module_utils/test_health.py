@@ -111,13 +111,16 @@ def test_an_expired_admin_conf_does_no_harm_while_another_identity_works(make: t
     assert make(expired=["admin.conf"]).health().verdict == "healthy"
 
 
-@pytest.mark.parametrize("renewed", [NOW - timedelta(seconds=30), NOW + timedelta(hours=1)])
-def test_a_leader_that_does_not_renew_its_lease(make: t.Callable[..., Cluster], renewed: t.Any) -> None:
+@pytest.mark.parametrize(
+    ("renewed", "why"), [(NOW - timedelta(seconds=30), "see the log"), (NOW + timedelta(hours=1), "the nodes' clocks differ")]
+)
+def test_a_leader_that_does_not_renew_its_lease(make: t.Callable[..., Cluster], renewed: t.Any, why: str) -> None:
     cluster = make()
     cluster.api.routes["GET " + lease_path("kube-scheduler")] = (200, lease_document("kube-scheduler", "node-1_x", renewed))
     failed = cluster.failed()
     assert list(failed) == ["kube-scheduler"]
     assert "has no leader" in failed["kube-scheduler"].message
+    assert why in failed["kube-scheduler"].message
 
 
 def test_a_released_lease_means_no_leader(make: t.Callable[..., Cluster]) -> None:
