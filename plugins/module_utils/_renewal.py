@@ -270,8 +270,10 @@ def _prediction(name: str, present: Present, signer: Signer, policy: Policy) -> 
     before = facts(present.leaf)
     end = min(policy.now + timedelta(seconds=policy.validity_seconds), not_after(signer.certificate))
     after = dict(before, serial=None, fingerprint_sha256=None, not_before=None, not_after=iso(end))
-    size = len(present.data) + len(present.key_data)
-    blank = (NewFile(final_target(present.credential.cert_path), b"\0" * size),)  # for the check of the room on disk
+    # What would be written where, and how much of it: for the checks before a change.
+    blank: tuple[NewFile, ...] = (NewFile(final_target(present.credential.cert_path), b"\0" * len(present.data)),)
+    if present.user is None and not policy.keep_private_key:
+        blank = (NewFile(final_target(str(present.credential.key_path)), b"\0" * len(present.key_data)), *blank)
     return Renewal(Item(name, RENEW, before, after), blank)
 
 

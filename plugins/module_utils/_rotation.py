@@ -23,6 +23,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import C
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import Recovered, outlook, recover
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, NewFile, Policy, Renewal, Wanted, iso, renewals
+from ansible_collections.certops.kubernetes.plugins.module_utils._replaceable import replace_problems
 from ansible_collections.certops.kubernetes.plugins.module_utils._restarts import NEVER, decide, record_processes
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed, empty_result, predicted_result, result_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._signals import deferred_signals
@@ -200,7 +201,9 @@ def check_before(access: NodeAccess, state: StateFolder, node: Node, made: t.Seq
             problem = disk_problem(node, one.item, str(one.item.before["fingerprint_sha256"]))
             if problem:
                 problems.append("%s is not activated, a restarted component could not use it: %s." % (one.item.name, problem))
-    problems.extend(room_problems(state, unique_files(made)))
+    files = unique_files(made)
+    problems.extend(replace_problems([file.path for file in files]))
+    problems.extend(room_problems(state, files))
     if problems:
         raise CertopsError("Refused, nothing was changed. " + " ".join(problems))
 
