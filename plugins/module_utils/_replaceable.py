@@ -34,6 +34,17 @@ def replace_problems(paths: t.Iterable[str], mountinfo: str = "/proc/self/mounti
     return [problem for problem in found if problem]
 
 
+def link_warnings(paths: t.Iterable[str]) -> list[str]:
+    """What to know of files that have several names: replaced, this name has a file of its own, and a watch stays with the others."""
+    found = {path: os.stat(path).st_nlink for path in paths if os.path.isfile(path)}
+    return [
+        "%s had %d names for one file (a backup made with cp -al?). It was replaced by a file of its own; a process that watches it sees "
+        "no further replacement until the other names are removed, or it is restarted." % (path, names)
+        for path, names in found.items()
+        if names > 1
+    ]
+
+
 def _mount_problem(path: str) -> str:
     return (
         "Cannot replace %s: it is a mount point, over which nothing can be renamed (EBUSY). Remedy: unmount it and put the file itself "
@@ -86,4 +97,4 @@ def _inode_flags(path: str) -> int:
         os.close(descriptor)
 
 
-__all__ = ("replace_problems",)
+__all__ = ("link_warnings", "replace_problems")

@@ -23,7 +23,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import C
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import Recovered, outlook, recover
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, NewFile, Policy, Renewal, Wanted, iso, renewals
-from ansible_collections.certops.kubernetes.plugins.module_utils._replaceable import replace_problems
+from ansible_collections.certops.kubernetes.plugins.module_utils._replaceable import link_warnings, replace_problems
 from ansible_collections.certops.kubernetes.plugins.module_utils._restarts import NEVER, decide, record_processes
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed, empty_result, predicted_result, result_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._signals import deferred_signals
@@ -67,8 +67,9 @@ def rotate(access: NodeAccess, state: StateFolder, request: Request, limits: Lim
         made = renewals(node, wanted, _policy(access, node, request))
         check_before(access, state, node, made, request.restart)
         refuse_unhealthy(access, node, made, request.health_seconds)
+        linked = link_warnings(file.path for file in unique_files(made))
         result = commit(access, state, transaction, made, request, recovered=recovered)
-        result["warnings"] = [*done, *result["warnings"]]
+        result["warnings"] = [*done, *linked, *result["warnings"]]
         return result
 
 
