@@ -12,8 +12,9 @@ author:
 version_added: 0.1.0
 description:
   - A rotation handles one cluster, and only while all its control-plane nodes can be inspected.
-  - Nodes with different cluster CAs, front-proxy CAs, etcd CAs or service-account keys stand against it.
-positional: control_plane
+  - Nodes with different cluster CAs, front-proxy CAs, etcd CAs or service-account keys stand against it, and so does a clock that is more
+    than five minutes wrong.
+positional: control_plane, inspections
 options:
   _input:
     description: Certificate records, as M(certops.kubernetes.certificate_info) returns them.
@@ -25,6 +26,10 @@ options:
     type: list
     elements: str
     required: true
+  inspections:
+    description: The results of M(certops.kubernetes.certificate_info) by inventory name. The nodes' clocks are in them.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""

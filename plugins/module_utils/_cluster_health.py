@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import quote
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._access import api_address, api_client, node_identity
 from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiError, readyz, split_address
-from ansible_collections.certops.kubernetes.plugins.module_utils._documents import dig, items
 from ansible_collections.certops.kubernetes.plugins.module_utils._etcd import (
     Member,
     Status,
@@ -36,39 +34,33 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._verdict import
 if t.TYPE_CHECKING:
     from datetime import datetime
 
-    from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiClient
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node
+    from ansible_collections.certops.kubernetes.plugins.module_utils._node_objects import NodeObject
     from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credentials import Identity
 
 _TIMEOUT_SECONDS = 5.0
-_CONTROL_PLANE_LABEL = "node-role.kubernetes.io/control-plane"
-_MOST_NODES = 100  # each is asked at once, in a thread
-_LONGEST_MESSAGE = 300
 _QUORUM_MATTERS_FROM = 3  # members; with fewer every restart of one is a loss of quorum, as everybody who runs so few knows
 
 
-def check_other_api_servers(node: Node, now: datetime) -> Check | None:
-    """The API servers of the other control-plane nodes are ready, and these nodes are too. None for a cluster of one.
-
-    Raises CertopsError when this node's own API server cannot list them.
-    """
+def check_other_api_servers(node: Node, now: datetime, nodes: t.Sequence[NodeObject]) -> Check | None:
+    """The API servers of the other control-plane nodes among `nodes` are ready, and these nodes are too. None for a cluster of one."""
     name = "other control-plane nodes"
-    nodes = _control_plane_nodes(api_client(node, now, _TIMEOUT_SECONDS, ignore_dates=True))
-    others = [entry for entry in nodes if entry[0] != node.name]
+    others = [(other, other.address) for other in nodes if other.name != node.name and other.address]
     if not others:
         return None
     port = split_address(api_address(node))[1]
     with ThreadPoolExecutor(len(others)) as pool:
         answers = list(pool.map(lambda entry: _ask_api_server(node, now, entry[1], port), others))
     failed: list[tuple[str, tuple[str, ...]]] = []
-    for (other, _address, problem), error in zip(others, answers):
+    for (other, _address), error in zip(others, answers):
         if error is not None:
             causes = _causes_elsewhere(node, now, error)
-            failed.append((explain("the API server of node %s is not ready" % other, error, causes), causes))
-        elif problem:
-            failed.append(("node %s is not ready: %s" % (other, problem), ()))
+            failed.append((explain("the API server of node %s is not ready" % other.name, error, causes), causes))
+        elif other.problem:
+            failed.append(("node %s is not ready: %s" % (other.name, other.problem), ()))
     if not failed:
-        return Check(name, True, "%s: ready" % ", ".join(other for other, _address, _problem in others))
+        words = ["%s%s" % (other.name, " (cordoned)" if other.cordoned else "") for other, _address in others]
+        return Check(name, True, "%s: ready" % ", ".join(words))
     return _failure(name, failed)
 
 
@@ -83,29 +75,6 @@ def _causes_elsewhere(node: Node, now: datetime, error: ApiError) -> tuple[str, 
     if error.expired_side == "server":
         return (ELSEWHERE + "apiserver",)
     return (node_identity(node, now)[0],) if error.expired_side == "client" else ()
-
-
-def _control_plane_nodes(client: ApiClient) -> list[tuple[str, str, str | None]]:
-    """(name, address, why it is not ready or None) of each node that carries the control plane's label."""
-    entries = client.json("GET", "/api/v1/nodes?labelSelector=" + quote(_CONTROL_PLANE_LABEL)).get("items") or []
-    # A list that cannot be read must not pass for a cluster of one.
-    if not isinstance(entries, list) or not all(isinstance(dig(item, "metadata", "name"), str) for item in entries):
-        raise ApiError("https://%s answers with a garbled list of nodes" % client.server)
-    if len(entries) > _MOST_NODES:
-        raise ApiError("https://%s lists %d control-plane nodes, more than can be believed" % (client.server, len(entries)))
-    return [found for found in map(_node_in, entries) if found is not None]
-
-
-def _node_in(item: t.Any) -> tuple[str, str, str | None] | None:
-    """One of them; None for a node that has no address yet."""
-    status = dig(item, "status")
-    addresses = [dig(entry, "address") for entry in items(dig(status, "addresses")) if dig(entry, "type") == "InternalIP"]
-    if not addresses or not addresses[0]:
-        return None
-    ready = next((entry for entry in items(dig(status, "conditions")) if dig(entry, "type") == "Ready"), None)
-    message = dig(ready, "message")
-    problem = message if message and isinstance(message, str) else "its kubelet has never reported"
-    return dig(item, "metadata", "name"), str(addresses[0]), None if dig(ready, "status") == "True" else problem[:_LONGEST_MESSAGE]
 
 
 def _ask_api_server(node: Node, now: datetime, address: str, port: int) -> ApiError | None:

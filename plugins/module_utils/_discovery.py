@@ -18,6 +18,7 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._credentials import find_credentials, read_kubeconfig
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_config import KubeletSettings, read_kubelet
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import (
     API_SERVER,
@@ -32,19 +33,21 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import
     parse_flags,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._manifests import Manifest, read_manifests
-from ansible_collections.certops.kubernetes.plugins.module_utils._model import Component, Endpoint, Finding, Node
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Component, Credential, Endpoint, Finding, Node
 from ansible_collections.certops.kubernetes.plugins.module_utils._processes import (
     RunningProcess,
     choose,
     list_processes,
     own_processes,
 )
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import describe, parse_certificates
 
 if t.TYPE_CHECKING:
     from datetime import datetime
 
 _EVERY_ADDRESS = ("", "0.0.0.0", "::", "*")
 _NODE_USER = re.compile(r"^system:node:([^@]+)")
+_NODE_SUBJECT = re.compile(r"(?:^|,)CN=system:node:([a-z0-9.-]+)(?:,|$)")
 # What kubelets write for a kubeconfig that they got by TLS bootstrap: names of nothing.
 _MEANINGLESS_CLUSTERS = ("default-cluster",)
 
@@ -71,7 +74,7 @@ def discover(
         components[KUBELET] = _kubelet_component(kubelet)
     credentials = find_credentials(components, kubelet, kubernetes_dir)
     return Node(
-        name=_node_name(components, kubelet),
+        name=_node_name(components, kubelet, credentials.get("kubelet-client")),
         cluster=_cluster_name(components, kubelet, kubernetes_dir),
         kubernetes_dir=kubernetes_dir,
         components=components,
@@ -128,11 +131,17 @@ def _url_endpoints(component: Component, flag: str, credential: str) -> t.Iterat
             yield Endpoint(component.name, host, port, credential)
 
 
-def _node_name(components: t.Mapping[str, Component], kubelet: KubeletSettings) -> str | None:
-    """Kubernetes' name of this node: the kubelet's flag, its user in kubelet.conf, etcd's name (kubeadm's choice), the host's name."""
+def _node_name(components: t.Mapping[str, Component], kubelet: KubeletSettings, client: Credential | None) -> str | None:
+    """Kubernetes' name of this node: the kubelet's flag, its certificate, its user in kubelet.conf, the host's name.
+
+    Only the certificate says it on a node that was joined: the kubelet.conf that comes of a TLS bootstrap names no user.
+    """
     override = kubelet.value("hostname-override")
     if override:
         return override
+    certified = _certified_name(client) if client is not None else None
+    if certified:
+        return certified
     config = read_kubeconfig(kubelet.kubeconfig) if kubelet.present else None
     for user in config.users if config is not None else ():
         match = _NODE_USER.match(user)
@@ -141,6 +150,15 @@ def _node_name(components: t.Mapping[str, Component], kubelet: KubeletSettings) 
     if not kubelet.present and not components:
         return None
     return os.uname().nodename.lower()
+
+
+def _certified_name(client: Credential) -> str | None:
+    try:
+        subject = describe(parse_certificates(read_bounded(client.cert_path), client.cert_path)[0]).subject
+    except CertopsError:
+        return None
+    match = _NODE_SUBJECT.search(subject)
+    return match.group(1) if match else None
 
 
 def _cluster_name(components: t.Mapping[str, Component], kubelet: KubeletSettings, kubernetes_dir: str) -> str | None:

@@ -22,7 +22,8 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import C
 MAX_FILE_BYTES = 1024 * 1024
 
 # What a new file takes over from the old one besides owner and mode: the SELinux label, and who else was let in.
-_KEPT_ATTRIBUTES = ("security.selinux", "system.posix_acl_access")
+_ACCESS_LIST = "system.posix_acl_access"
+_KEPT_ATTRIBUTES = ("security.selinux", _ACCESS_LIST)
 
 _REMEDIES = {
     errno.EACCES: "run as root (become: true), or look at the permissions of its directories",
@@ -165,6 +166,7 @@ def write_new(path: str, data: bytes, wanted: Attributes) -> None:
             rest = rest[os.write(descriptor, rest) :]
         if (wanted.uid, wanted.gid) != _owner_of(descriptor):
             os.fchown(descriptor, wanted.uid, wanted.gid)
+        _forget_inherited_list(descriptor)
         os.fchmod(descriptor, wanted.mode)
         for name, value in wanted.labels:
             _set_label(descriptor, name, value)
@@ -176,6 +178,15 @@ def write_new(path: str, data: bytes, wanted: Attributes) -> None:
 def _owner_of(descriptor: int) -> tuple[int, int]:
     found = os.fstat(descriptor)
     return found.st_uid, found.st_gid
+
+
+def _forget_inherited_list(descriptor: int) -> None:
+    """A directory's default list names whom files that are born in it let in, as soon as their mode is more than 0600."""
+    try:
+        os.removexattr(descriptor, _ACCESS_LIST)
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+            raise
 
 
 def _set_label(descriptor: int, name: str, value: bytes) -> None:

@@ -138,6 +138,19 @@ def key_readable_by_others(about: About, path: str, mode: int) -> Finding:
     )
 
 
+def hard_linked(about: About, path: str, names: int, component: str) -> Finding:
+    """A file that a component watches has other names: the watch stays with them when this name gets a new file."""
+    return Finding(
+        "hard_linked",
+        WARNING,
+        about.tells(
+            "has %d names for one file, %s among them: %s, which watches it, sees its next replacement, and none after that"
+            % (names, path, component)
+        ),
+        "Remove the other names (find / -xdev -samefile %s), which a backup with cp -al leaves; a copy does no harm." % path,
+    )
+
+
 def missing(about: About, what: str) -> Finding:
     """A file that a flag or a configuration names is not there."""
     return Finding(
@@ -211,6 +224,7 @@ __all__ = (
     "chain_invalid",
     "date_findings",
     "duration",
+    "hard_linked",
     "key_mismatch",
     "key_readable_by_others",
     "missing",

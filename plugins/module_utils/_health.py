@@ -11,8 +11,10 @@ Every check is made once, nothing waits: the caller repeats, so that a long wait
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import typing as t
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._access import (
@@ -35,6 +37,13 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._etcd import (
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._lease import get_lease
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._node_objects import (
+    OWN_NODE,
+    check_own_node,
+    control_plane_nodes,
+    node_lease,
+    node_object,
+)
 from ansible_collections.certops.kubernetes.plugins.module_utils._readiness import readiness_probe
 from ansible_collections.certops.kubernetes.plugins.module_utils._verdict import Check, Health, blame, explain, judge
 
@@ -60,35 +69,50 @@ class Surroundings:
 
 
 def check_health(node: Node, now: datetime, planned: t.Sequence[str] = (), surroundings: Surroundings | None = None) -> Health:
-    """Make every check that this node's components call for, once; with `surroundings` also those of the whole cluster.
+    """Make every check that this node's components call for, once and all at a time; with `surroundings` also those of the whole cluster.
 
     `planned` names the certificates that are about to be renewed or activated: failures that expired ones among them explain do not
     make the node unhealthy. Never raises for what is wrong with the node.
     """
-    checks = []
+    steps: list[t.Callable[[], Check | list[Check]]] = []
     if "kube-apiserver" in node.components:
-        checks.append(_check_api_server(node, now))
-        if surroundings:
-            checks.extend(_check_others(node, now, checks[0]))
+        steps.append(lambda: _check_api_server_and_nodes(node, now, whole_cluster=surroundings is not None))
     if surroundings and ("etcd" in node.components or "kube-apiserver" in node.components):
-        checks.append(check_etcd_members(node, now, "etcd" in surroundings.restarts))
+        steps.append(lambda: check_etcd_members(node, now, "etcd" in surroundings.restarts))
     elif "etcd" in node.components:
-        checks.append(_check_etcd(node, now))
+        steps.append(lambda: _check_etcd(node, now))
     for name in OWN_KUBECONFIG:
         component = node.components.get(name)
         if component is not None and component.flag("leader-elect") != "false":
-            checks.append(_check_lease(node, component, now))
-    checks.extend(_check_kubelet(node, now))
+            steps.append(functools.partial(_check_lease, node, component, now))
+    steps.append(lambda: _check_kubelet(node, now))
+    with ThreadPoolExecutor(len(steps)) as pool:
+        answers = list(pool.map(lambda step: step(), steps))
+    checks = [check for answer in answers for check in (answer if isinstance(answer, list) else [answer])]
     return judge(checks, planned, surroundings.planned_elsewhere if surroundings else ())
 
 
-def _check_others(node: Node, now: datetime, own: Check) -> list[Check]:
-    try:
-        check = check_other_api_servers(node, now)
-    except CertopsError as exc:
-        # Why this node's own API server cannot be asked is in its own check.
-        return [Check("other control-plane nodes", False, "the other control-plane nodes cannot be listed: %s" % exc)] if own.ok else []
-    return [check] if check else []
+def _check_api_server_and_nodes(node: Node, now: datetime, whole_cluster: bool) -> list[Check]:
+    """This node's API server, and what it says of this node and of the other control-plane nodes."""
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(_check_nodes, node, now, whole_cluster)
+        own = _check_api_server(node, now)
+        try:
+            return [own, *asked.result()]
+        except CertopsError as exc:
+            # Why this node's own API server cannot be asked is in its own check.
+            return [own, Check(OWN_NODE, False, "what the cluster says of its nodes is not known: %s" % exc)] if own.ok else [own]
+
+
+def _check_nodes(node: Node, now: datetime, whole_cluster: bool) -> list[Check]:
+    client, name = api_client(node, now, _TIMEOUT_SECONDS, ignore_dates=True), str(node.name)
+    with ThreadPoolExecutor(1) as pool:
+        lease = pool.submit(node_lease, client, name)
+        listed = control_plane_nodes(client) if whole_cluster else []
+        found = next((other for other in listed if other.name == name), None) or node_object(client, name)
+        own = check_own_node(node, now, found, lease.result())
+    others = check_other_api_servers(node, now, listed)
+    return [own, others] if others else [own]
 
 
 def _check_api_server(node: Node, now: datetime) -> Check:
@@ -175,6 +199,8 @@ def _check_lease(node: Node, component: Component, now: datetime) -> Check:
     since = lease.renewed.strftime("%Y-%m-%dT%H:%M:%SZ") if lease.renewed else "its beginning"
     message = "%s has no leader: Lease %s/%s (holder %r) was last renewed at %s" % (component.name, namespace, name, lease.holder, since)
     remedy = blame(expired) if expired else ": see the log of %s on the control-plane nodes" % component.name
+    if lease.renewed is not None and lease.renewed > now:
+        remedy = ", and it is only %s on this node: the nodes' clocks differ" % now.strftime("%Y-%m-%dT%H:%M:%SZ")
     return Check(component.name, False, message + remedy, expired)
 
 

@@ -18,6 +18,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._findings impor
     Thresholds,
     chain_invalid,
     date_findings,
+    hard_linked,
     key_mismatch,
     key_readable_by_others,
     missing,
@@ -30,7 +31,12 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._findings impor
     unreachable,
     unreadable,
 )
-from ansible_collections.certops.kubernetes.plugins.module_utils._material import Material, issuers_of, read_material
+from ansible_collections.certops.kubernetes.plugins.module_utils._material import (
+    Material,
+    issuers_of,
+    read_material,
+    watched_links,
+)
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import (
     CertopsError,
     Credential,
@@ -156,6 +162,7 @@ def _file_record(inspection: _Inspection, credential: Credential, served: Served
         *_file_findings(inspection, credential, material, about),
         *_key_findings(credential, material, about),
         *_reader_findings(readers, about),
+        *(hard_linked(about, path, names, component) for path, names, component in watched_links(credential)),
     )
     values = {
         "name": credential.name,

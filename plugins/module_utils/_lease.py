@@ -55,13 +55,18 @@ class Lease:
 
 def get_lease(client: ApiClient, name: str, namespace: str = "kube-system") -> Lease:
     """Read a Lease. Raises ApiError (`status` 404 when it does not exist)."""
-    document = client.json("GET", _path(name, namespace))
-    spec = document.get("spec") or {}
+    path = _path(name, namespace)
+    return lease_of(client.json("GET", path), name, "GET https://%s%s" % (client.server, path))
+
+
+def lease_of(document: t.Any, name: str, asked: str) -> Lease:
+    """A Lease as the API describes it; `asked` is the request, for messages. Raises ApiError for what is none."""
+    spec = (document.get("spec") or {}) if isinstance(document, dict) else None
     if not isinstance(spec, dict):
-        raise ApiError("GET https://%s%s: what it answers is no Lease" % (client.server, _path(name, namespace)))
+        raise ApiError("%s: what it answers is no Lease" % asked)
     holder, duration = spec.get("holderIdentity") or "", spec.get("leaseDurationSeconds") or 0
     if not isinstance(holder, str) or len(holder) > _LONGEST_HOLDER or type(duration) is not int or not 0 <= duration <= _LONGEST_DURATION:
-        raise ApiError("GET https://%s%s: the Lease's holder or duration is garbled" % (client.server, _path(name, namespace)))
+        raise ApiError("%s: the Lease's holder or duration is garbled" % asked)
     return Lease(
         name=name,
         holder=holder,
@@ -137,6 +142,7 @@ __all__ = (
     "create_lease",
     "delete_lease",
     "get_lease",
+    "lease_of",
     "parse_api_time",
     "release_lease",
     "replace_lease",

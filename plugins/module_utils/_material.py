@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from ansible_collections.certops.kubernetes.plugins.module_utils._deps import CRYPTO_ERRORS
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
+from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import ETCD, HOT
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._pem import pem_blocks
 from ansible_collections.certops.kubernetes.plugins.module_utils._public_part import public_key_of
@@ -159,6 +160,21 @@ def _identity_of(public_key: t.Any) -> tuple[str, str, int | None]:
     return (hashlib.sha256(public_bytes(public_key)).hexdigest(), *describe_key(public_key))
 
 
+def watched_links(credential: Credential) -> list[tuple[str, int, str]]:
+    """(path, number of names, who watches it) of each of a credential's files that has several names and is watched by its inode."""
+    watchers = [reader.component for reader in credential.readers if reader.reload == HOT and reader.component != ETCD]
+    paths = dict.fromkeys(path for path in (credential.cert_path, credential.key_path) if path is not None)
+    return [(path, names, watchers[0]) for path in paths for names in (_names(path),) if watchers and names > 1]
+
+
+def _names(path: str) -> int:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return 0
+    return found.st_nlink if stat.S_ISREG(found.st_mode) else 0
+
+
 def _mode(path: str | None) -> int | None:
     """The permission bits of a regular file, symbolic links followed; None when there is none."""
     if path is None:
@@ -170,4 +186,4 @@ def _mode(path: str | None) -> int | None:
     return stat.S_IMODE(found.st_mode) if stat.S_ISREG(found.st_mode) else None
 
 
-__all__ = ("Material", "issuers_of", "link_problem", "read_material")
+__all__ = ("Material", "issuers_of", "link_problem", "read_material", "watched_links")

@@ -30,7 +30,11 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._etcd import et
 from ansible_collections.certops.kubernetes.plugins.module_utils._health import Health, check_health
 from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import Thresholds, inspect_node
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
-from ansible_collections.certops.kubernetes.plugins.module_utils._other_tools import running_kubeadm, systemd_obstacles
+from ansible_collections.certops.kubernetes.plugins.module_utils._other_tools import (
+    running_kubeadm,
+    scheduled_shutdown,
+    systemd_obstacles,
+)
 from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credentials import identity_from_kubeconfig, identity_from_pair
 
 if t.TYPE_CHECKING:
@@ -89,7 +93,7 @@ def node_access(kubernetes_dir: str, stop_timeout: float, start_timeout: float) 
         client_proof=client_proof,
         expired=lambda node, names: expired_credentials(node, names, _now()),
         validity_seconds=_cluster_validity,
-        other_tools=lambda: [*running_kubeadm(), *systemd_obstacles(_now())],
+        other_tools=lambda: [*running_kubeadm(), *scheduled_shutdown(_now()), *systemd_obstacles(_now())],
         now=_now,
         monotonic=time.monotonic,
         sleep=time.sleep,

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._clock import clock_obstacles
+
 Record = t.Mapping[str, t.Any]
 
 # What must be the same on every control-plane node that has it, and what it is when it is not
@@ -24,17 +26,21 @@ SHARED = {
 }
 
 
-def rotation_obstacles(records: t.Sequence[Record], control_plane: t.Sequence[str]) -> list[str]:
+def rotation_obstacles(
+    records: t.Sequence[Record], control_plane: t.Sequence[str], inspections: t.Mapping[str, t.Mapping[str, t.Any]] | None = None
+) -> list[str]:
     """Why nothing may be rotated at all, as sentences; empty when nothing stands against it.
 
     `control_plane` are the control-plane nodes that this run covers: each must have been inspected. All nodes must be of one cluster:
-    one name (where names are known), and one cluster CA, front-proxy CA, etcd CA and service-account key.
+    one name (where names are known), and one cluster CA, front-proxy CA, etcd CA and service-account key. `inspections` are the results
+    that the records came from: they tell whose clock is too wrong to make certificates by.
     """
     obstacles = [
         "%s Nothing is rotated while a control-plane node cannot be inspected." % record["findings"][0]["message"]
         for record in records
         if record["host"] in control_plane and record["name"] == "node"
     ]
+    obstacles += clock_obstacles({host: result.get("clock") for host, result in (inspections or {}).items()})
     advice = "rotate one cluster at a time: narrow the run with --limit."
     names = _hosts_by(records, lambda record: record["cluster"])
     if len(names) > 1:

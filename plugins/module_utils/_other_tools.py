@@ -6,7 +6,8 @@
 
 """What else changes certificates on this node, or takes it away, right now or in a moment, as sentences.
 
-A `kubeadm` that runs; the renewal that kubespray and KubeKey leave on a node (both call its units k8s-certs-renew); a shutdown.
+A `kubeadm` that runs; the renewal that kubespray and KubeKey leave on a node (both call its units k8s-certs-renew); a shutdown that has
+begun, or that somebody has scheduled.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ import subprocess
 import typing as t
 from datetime import datetime, timedelta, timezone
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import read_bounded
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._processes import list_processes, own_processes
 
+# What `shutdown -r +10` leaves for systemd-logind (its source: src/login/logind-dbus.c)
+SCHEDULED_SHUTDOWN = "/run/systemd/shutdown/scheduled"
 RENEWAL_SERVICE = "k8s-certs-renew.service"
 RENEWAL_TIMER = "k8s-certs-renew.timer"
 SHUTDOWN = "shutdown.target"
@@ -38,6 +43,20 @@ def running_kubeadm(proc: str = "/proc") -> list[str]:
         for process in own_processes(list_processes(proc, ["kubeadm"]), proc)
         if process.nesting == 1 and len(process.argv) > 1 and process.argv[1] in _KUBEADM_CHANGES
     ]
+
+
+def scheduled_shutdown(now: datetime, path: str = SCHEDULED_SHUTDOWN) -> list[str]:
+    """A shutdown or reboot that is scheduled for a time before a rotation has surely ended, as a sentence."""
+    try:
+        said = _properties(read_bounded(path).decode("utf-8", "replace"))
+        at = datetime.fromtimestamp(int(said["USEC"]) // 1000000, timezone.utc)
+    except (CertopsError, KeyError, ValueError, OverflowError, OSError):
+        return []  # nothing is scheduled, or nothing that systemd would understand
+    mode = said.get("MODE", "shutdown")
+    if mode.startswith("dry-") or at - now > TIMER_MARGIN:
+        return []
+    when = (at.strftime("%Y-%m-%dT%H:%M:%SZ"), TIMER_MARGIN.total_seconds() // 60)
+    return ["a %s of this node is scheduled for %s, in less than %d minutes (`shutdown -c` calls it off)" % (mode, *when)]
 
 
 def systemd_obstacles(now: datetime) -> list[str]:
@@ -94,4 +113,14 @@ def _time(text: str) -> datetime | None:
         return None
 
 
-__all__ = ("RENEWAL_SERVICE", "RENEWAL_TIMER", "SHUTDOWN", "TIMER_MARGIN", "obstacles_in", "running_kubeadm", "systemd_obstacles")
+__all__ = (
+    "RENEWAL_SERVICE",
+    "RENEWAL_TIMER",
+    "SCHEDULED_SHUTDOWN",
+    "SHUTDOWN",
+    "TIMER_MARGIN",
+    "obstacles_in",
+    "running_kubeadm",
+    "scheduled_shutdown",
+    "systemd_obstacles",
+)

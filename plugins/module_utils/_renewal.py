@@ -24,6 +24,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     key_matches,
     load_private_key,
     not_after,
+    not_before,
     parse_certificates,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_renew import new_end, renew
@@ -226,6 +227,11 @@ def load_signer(node: Node, credential: Credential, now: datetime) -> Signer:
         )
     if not_after(matching[0]) <= now:
         raise CertopsError("its CA %s ended at %s. Remedy: rotate the CA first." % (ca.cert_path, iso(not_after(matching[0]))))
+    if not_before(matching[0]) > now:
+        raise CertopsError(
+            "its CA %s is valid only from %s on, and it is %s on this node. Remedy: correct this node's clock."
+            % (ca.cert_path, iso(not_before(matching[0])), iso(now)),
+        )
     return Signer(matching[0], key)
 
 
@@ -264,8 +270,10 @@ def _prediction(name: str, present: Present, signer: Signer, policy: Policy) -> 
     before = facts(present.leaf)
     end = new_end(signer.certificate, policy.now, policy.validity_seconds)
     after = dict(before, serial=None, fingerprint_sha256=None, not_before=None, not_after=iso(end))
-    size = len(present.data) + len(present.key_data)
-    blank = (NewFile(final_target(present.credential.cert_path), b"\0" * size),)  # for the check of the room on disk
+    # What would be written where, and how much of it: for the checks before a change.
+    blank: tuple[NewFile, ...] = (NewFile(final_target(present.credential.cert_path), b"\0" * len(present.data)),)
+    if present.user is None and not policy.keep_private_key:
+        blank = (NewFile(final_target(str(present.credential.key_path)), b"\0" * len(present.key_data)), *blank)
     return Renewal(Item(name, RENEW, before, after), blank)
 
 

@@ -13,7 +13,7 @@ import typing as t
 from ansible_collections.certops.kubernetes.plugins.module_utils._gate import PASSED
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import SCHEMA_VERSION
 from ansible_collections.certops.kubernetes.plugins.module_utils._plan import is_due, rotation_order
-from ansible_collections.certops.kubernetes.plugins.module_utils._summary import certificate_records, inspection_summary
+from ansible_collections.certops.kubernetes.plugins.module_utils._summary import certificate_records, inspection_summary, node_problems
 
 Result = t.Mapping[str, t.Any]
 
@@ -39,7 +39,7 @@ def run_report(
     """
     rotations, gates_before, gates_after = _made(rotations), _made(gates_before), _made(gates_after)
     records = certificate_records(inspections)
-    problems = [dict(problem, host=host) for host, result in inspections.items() for problem in result.get("problems") or ()]
+    problems = node_problems(inspections)
     nodes = {
         host: _node_state(
             inspections[host],

@@ -23,6 +23,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import C
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import Recovered, outlook, recover
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, NewFile, Policy, Renewal, Wanted, renewals
+from ansible_collections.certops.kubernetes.plugins.module_utils._replaceable import link_warnings, replace_problems
 from ansible_collections.certops.kubernetes.plugins.module_utils._restarts import NEVER, decide, record_processes
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed, empty_result, predicted_result, result_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._signals import deferred_signals
@@ -67,8 +68,9 @@ def rotate(access: NodeAccess, state: StateFolder, request: Request, limits: Lim
         made = renewals(node, wanted, _policy(access, node, request))
         check_before(access, state, node, made, request.restart)
         refuse_unhealthy(access, node, made, request.health_seconds)
+        linked = link_warnings(file.path for file in unique_files(made))
         result = commit(access, state, transaction, made, request, recovered=recovered)
-        result["warnings"] = [*done, *result["warnings"]]
+        result["warnings"] = [*done, *linked, *result["warnings"]]
         return result
 
 
@@ -201,7 +203,9 @@ def check_before(access: NodeAccess, state: StateFolder, node: Node, made: t.Seq
             problem = disk_problem(node, one.item, str(one.item.before["fingerprint_sha256"]))
             if problem:
                 problems.append("%s is not activated, a restarted component could not use it: %s." % (one.item.name, problem))
-    problems.extend(room_problems(state, unique_files(made)))
+    files = unique_files(made)
+    problems.extend(replace_problems([file.path for file in files]))
+    problems.extend(room_problems(state, files))
     if problems:
         raise CertopsError("Refused, nothing was changed. " + " ".join(problems))
 

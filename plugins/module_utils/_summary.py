@@ -12,6 +12,7 @@ import dataclasses
 import typing as t
 
 from ansible_collections.certops.kubernetes.plugins.module_utils import _model
+from ansible_collections.certops.kubernetes.plugins.module_utils._clock import clock_findings
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import SCHEMA_VERSION
 
 Record = t.Mapping[str, t.Any]
@@ -35,6 +36,12 @@ def certificate_records(results: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[
         else:
             records.append(_node_record(host, result))
     return records
+
+
+def node_problems(results: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
+    """Findings about nodes rather than certificates, each with its host: what `certificate_info` found, and what their clocks tell."""
+    found = [dict(problem, host=host) for host, result in results.items() for problem in result.get("problems") or ()]
+    return found + clock_findings({host: result.get("clock") for host, result in results.items()})
 
 
 def _node_record(host: str, result: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -145,4 +152,13 @@ def _badness(record: Record) -> tuple[int, int, float, str, str]:
     )
 
 
-__all__ = ("LEVELS", "RECORD_KEYS", "STATUSES", "certificate_records", "inspection_summary", "record_level", "summary_lines")
+__all__ = (
+    "LEVELS",
+    "RECORD_KEYS",
+    "STATUSES",
+    "certificate_records",
+    "inspection_summary",
+    "node_problems",
+    "record_level",
+    "summary_lines",
+)

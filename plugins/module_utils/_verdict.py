@@ -17,12 +17,18 @@ ELSEWHERE = "elsewhere:"
 
 @dataclass(frozen=True)
 class Check:
-    """One answer of the gate. `caused_by_expired`: names of the expired certificates that explain a failure."""
+    """One answer of the gate. `caused_by_expired`: names of the expired certificates that explain a failure.
+
+    `tolerated` are those among them that no plan renews and that keep no other one from being renewed. `remark` is worth saying, but
+    no failure.
+    """
 
     name: str
     ok: bool
     message: str
     caused_by_expired: tuple[str, ...] = ()
+    tolerated: tuple[str, ...] = ()
+    remark: str | None = None
 
 
 @dataclass(frozen=True)
@@ -35,9 +41,8 @@ class Health:
     def summary(self) -> str:
         """The verdict and what led to it, in one line."""
         failed = [check.message for check in self.checks if not check.ok]
-        return (
-            "healthy: %s" % ", ".join(check.name for check in self.checks) if not failed else "%s: %s" % (self.verdict, "; ".join(failed))
-        )
+        said = "%s: %s" % (self.verdict, "; ".join(failed) if failed else ", ".join(check.name for check in self.checks))
+        return "; ".join([said, *(check.remark for check in self.checks if check.remark)])
 
 
 def judge(checks: t.Sequence[Check], planned: t.Iterable[str], planned_elsewhere: t.Iterable[str] = ()) -> Health:
@@ -46,7 +51,7 @@ def judge(checks: t.Sequence[Check], planned: t.Iterable[str], planned_elsewhere
     cured = {*planned, *(ELSEWHERE + name for name in planned_elsewhere)}
     if not failed:
         verdict = "healthy"
-    elif all(check.caused_by_expired and set(check.caused_by_expired) <= cured for check in failed):
+    elif all(check.caused_by_expired and set(check.caused_by_expired) <= {*cured, *check.tolerated} for check in failed):
         verdict = "expired_only"
     else:
         verdict = "unhealthy"

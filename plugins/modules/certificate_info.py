@@ -17,6 +17,7 @@ description:
   - "Returns one record for each certificate: what it says, how long it lasts, which CA signs it, whether this node can renew it, whether
     the processes that read it have what lies on disk (and by which proof that is known), and what is wrong with it."
   - Reads only. A file that cannot be understood is a finding of its record; the module does not fail because of it.
+  - The controller's side adds what this tells of the node's clock.
   - Private keys are read to see whether they belong to their certificates. Nothing of them is returned.
 extends_documentation_fragment:
   - certops.kubernetes._attributes
@@ -235,7 +236,7 @@ certificates:
             - What is wrong, as a word that does not change.
             - One of V(expiring), V(expired), V(not_yet_valid), V(key_mismatch), V(chain_invalid), V(outlives_ca), V(served_differs),
               V(process_has_older_file), V(key_readable_by_others), V(missing), V(unreadable), V(unreachable), V(other_users),
-              V(duplicate_manifest).
+              V(hard_linked), V(duplicate_manifest).
           type: str
           sample: expiring
         severity:
@@ -267,6 +268,10 @@ node:
       description: The node's clock when it was looked at, UTC, ISO 8601. All times left were computed with it.
       type: str
       sample: "2026-11-24T02:30:00Z"
+    seconds_taken:
+      description: How long it took to look at the node.
+      type: float
+      sample: 0.412
     certificate_validity_seconds:
       description:
         - How many seconds kubeadm makes certificates valid for in this cluster (C(certificateValidityPeriod) of its configuration).
@@ -298,9 +303,25 @@ problems:
   elements: dict
   returned: always
   contains: *finding
+clock:
+  description:
+    - How the node's clock differs from the controller's, as far as that can be told from when it asked and when it was answered.
+    - V(null) where it cannot be told.
+  type: dict
+  returned: always
+  contains:
+    ahead_at_least:
+      description: So many seconds the node's clock is ahead at least; negative when it may be behind.
+      type: float
+      sample: -0.2
+    ahead_at_most:
+      description: So many seconds the node's clock is ahead at most; negative when it is behind.
+      type: float
+      sample: 1.1
 """
 
 import os
+import time
 import typing as t
 from datetime import datetime, timezone
 
@@ -343,6 +364,7 @@ def main() -> None:
 
 def inspect(params: dict[str, t.Any], now: datetime) -> dict[str, t.Any]:
     """The node's records as the module returns them."""
+    began = time.monotonic()
     node = discover(now, params["kubernetes_dir"])
     asked = Asked(node, now, params["probe_timeout_seconds"])
     thresholds = Thresholds(params["warn_days"] * _DAY, params["critical_days"] * _DAY)
@@ -351,6 +373,7 @@ def inspect(params: dict[str, t.Any], now: datetime) -> dict[str, t.Any]:
     described["certificate_validity_seconds"] = asked.certificate_validity_seconds()
     described["leads"] = list(asked.leads())
     described["unfinished_run"], problems = unfinished_run(StateFolder())
+    described["seconds_taken"] = round(time.monotonic() - began, 3)
     return {
         "certificates": [record_to_dict(record) for record in records],
         "node": described,

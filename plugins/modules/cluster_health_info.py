@@ -12,9 +12,11 @@ version_added: 0.1.0
 author:
   - certops.kubernetes contributors (@certops)
 description:
-  - "Makes each check once and does not wait: the API server on this node's own address is ready; those of the other control-plane
-    nodes are too, and these nodes are Ready; every etcd member has started, answers, has no alarm, knows the same leader and keeps up;
-    the Leases of kube-controller-manager and kube-scheduler are held and renewed; the kubelet and its unit are healthy."
+  - "Makes each check once and does not wait: the API server on this node's own address is ready; this node is Ready, and its kubelet
+    renews its Lease; the API servers of the other control-plane nodes are ready too, and so are these nodes; every etcd member has started,
+    answers, has no alarm, knows the same leader and keeps up; the Leases of kube-controller-manager and kube-scheduler are held and
+    renewed; the kubelet and its unit are healthy."
+  - A cordoned node is no obstacle, but RV(msg) says that it is.
   - A node that is no control plane is asked for its kubelet only.
   - "The module does not fail because something is unhealthy: use RV(verdict) with C(until) and C(retries), so that each
     retry shows its reason."
@@ -74,7 +76,8 @@ RETURN = r"""
 verdict:
   description:
     - V(healthy) when every check is passed.
-    - V(expired_only) when each failure is explained by an expired certificate that is in O(planned) or O(planned_elsewhere).
+    - V(expired_only) when each failure is explained by an expired certificate that is in O(planned) or O(planned_elsewhere), or by the
+      kubelet's own, which no plan renews, and which keeps nothing else from being renewed.
     - V(unhealthy) otherwise.
   type: str
   returned: always
@@ -83,7 +86,7 @@ msg:
   description: The verdict and the reasons for it, in one line.
   type: str
   returned: always
-  sample: "healthy: kube-apiserver, other control-plane nodes, etcd, kube-controller-manager, kube-scheduler, kubelet unit, kubelet"
+  sample: "healthy: kube-apiserver, node, other control-plane nodes, etcd, kube-controller-manager, kube-scheduler, kubelet unit, kubelet"
 checks:
   description: Every check that was made.
   type: list
@@ -111,10 +114,14 @@ checks:
       elements: str
       returned: always
       sample: []
+    remark:
+      description: What is worth saying although it is no failure.
+      type: str
+      returned: always
+      sample: node cp-1 is cordoned, which is no obstacle
 """
 
 import typing as t
-from dataclasses import asdict
 from datetime import datetime, timezone
 
 from ansible.module_utils.basic import AnsibleModule
@@ -122,6 +129,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._deps import mi
 from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
 from ansible_collections.certops.kubernetes.plugins.module_utils._health import Surroundings, check_health
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._verdict import Check
 
 
 def main() -> None:
@@ -148,8 +156,18 @@ def health(params: dict[str, t.Any], now: datetime) -> dict[str, t.Any]:
     """The gate's verdict as the module returns it. Raises CertopsError when the node cannot be looked at."""
     surroundings = Surroundings(tuple(params["planned_elsewhere"]), tuple(params["restarts"]))
     verdict = check_health(discover(now, params["kubernetes_dir"]), now, params["planned"], surroundings)
-    checks = [{**asdict(check), "caused_by_expired": list(check.caused_by_expired)} for check in verdict.checks]
-    return {"verdict": verdict.verdict, "msg": verdict.summary(), "checks": checks}
+    return {"verdict": verdict.verdict, "msg": verdict.summary(), "checks": [described(check) for check in verdict.checks]}
+
+
+def described(check: Check) -> dict[str, t.Any]:
+    """A check as the module returns it."""
+    return {
+        "name": check.name,
+        "ok": check.ok,
+        "message": check.message,
+        "caused_by_expired": list(check.caused_by_expired),
+        "remark": check.remark,
+    }
 
 
 if __name__ == "__main__":

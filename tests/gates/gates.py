@@ -240,6 +240,7 @@ FULL = (
     Gate("sanity, newest core", sanity),
     Gate("molecule default", lambda shell: molecule(shell, "default")),
     Gate("molecule faults", lambda shell: molecule(shell, "faults")),
+    Gate("molecule conditions", lambda shell: molecule(shell, "conditions")),
     Gate("units 3.8, oldest cryptography", lambda shell: units(shell, "3.8", "oldest")),
     *(Gate(f"units {version}", functools.partial(units, version=version, cryptography="newest")) for version in NODE_PYTHONS),
     Gate("sanity, oldest core", lambda shell: sanity(shell, "oldest")),

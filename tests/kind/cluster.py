@@ -113,3 +113,13 @@ def playbook(name: str, *argv: str, check: bool = True) -> subprocess.CompletedP
     # As JSON, where a sentence stays on its line: YAML breaks it.
     command = [ansible_playbook, "-i", INVENTORY, f"certops.kubernetes.{name}", *argv]
     return run(*command, check=check, ANSIBLE_CALLBACK_RESULT_FORMAT="json")
+
+
+def module(name: str, arguments: dict[str, t.Any], *argv: str) -> dict[str, t.Any]:
+    """The result of one of the collection's modules on the first control plane; `failed` is always there."""
+    ansible = str(pathlib.Path(sys.executable).with_name("ansible"))
+    command = [ansible, "-i", INVENTORY, NODE, "-m", f"certops.kubernetes.{name}", "-a", json.dumps(arguments), *argv]
+    said = run(*command, check=False)
+    header, arrow, answer = said.stdout.partition(" => ")
+    assert arrow, said.stdout + said.stderr
+    return {"failed": "FAILED" in header, **json.JSONDecoder().raw_decode(answer)[0]}

@@ -175,6 +175,25 @@ def test_two_clusters_are_not_mixed(controller: Controller) -> None:
     assert "certificate_rotation" in controller.calls("node2")
 
 
+def test_a_wrong_clock_is_said_and_keeps_certificates_from_being_made(controller: Controller) -> None:
+    """Seconds are a warning, more than what new certificates are backdated by is an obstacle: the nodes' own clocks make them."""
+    controller.node("node1", due())
+    controller.node("node2", due(), clock_ahead=60)
+    shown = controller.play(ROTATE, "--check")
+    assert shown.returncode == 0, shown.stdout
+    (problem,) = controller.report()["problems"]
+    assert (problem["code"], problem["severity"], problem["host"]) == ("clock_skew", "warning", "node2")
+    assert controller.play(INSPECT, certs_inspect_fail_on="warning").returncode == 2
+
+    controller.node("node2", due(), clock_ahead=-1200)
+    for mode in ([], ["--check"]):
+        refused = controller.play(ROTATE, *mode)
+        assert refused.returncode == 2
+        assert re.search("The clock of node2 is at least (19|20) minutes behind that of the controller", said(refused.stdout))
+        assert controller.report()["run"]["state"] == "refused"
+    assert controller.calls("node1")[3:] == ["certificate_info"] * 3
+
+
 @pytest.mark.parametrize(
     ("playbook", "groups", "sentence"),
     [

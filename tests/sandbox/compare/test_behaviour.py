@@ -19,6 +19,7 @@ if t.TYPE_CHECKING:
     from conftest import Target
 
 CONTROLLER_MANAGER_CONF = "/etc/kubernetes/controller-manager.conf"
+NODE_LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 
 def test_processes_carry_their_manifests_arguments(target: Target) -> None:
@@ -61,6 +62,11 @@ WHO_MAY_ASK_FOR_WHAT = [
     ("admin.conf", "/api/v1/namespaces/kube-system/configmaps/kubeadm-config", 200),
     ("controller-manager.conf", "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager", 200),
     ("scheduler.conf", "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-scheduler", 200),
+    # The controller manager may list whatever there is, but get neither a node nor a kubelet's Lease; a scheduler may not see the latter.
+    *(("controller-manager.conf", path, 200) for path in ("/api/v1/nodes", NODE_LEASES)),
+    *(("controller-manager.conf", path + "/any", 403) for path in ("/api/v1/nodes", NODE_LEASES)),
+    ("scheduler.conf", "/api/v1/nodes", 200),
+    ("scheduler.conf", NODE_LEASES, 403),
 ]
 
 
@@ -69,6 +75,32 @@ def test_who_may_ask_for_what(target: Target, api: str) -> None:
     answers = target.call("statuses", json.dumps([(who, api + path) for who, path, _status in WHO_MAY_ASK_FOR_WHAT]))
     seen = [(who, path, status) for (who, path, _status), status in zip(WHO_MAY_ASK_FOR_WHAT, answers)]
     assert seen == WHO_MAY_ASK_FOR_WHAT
+
+
+def test_a_list_can_be_narrowed(target: Target, api: str) -> None:
+    """By a name and by a label."""
+
+    def names(path: str) -> list[str]:
+        answer = target.call("ask", "controller-manager.conf", "GET", api + path)
+        return [item["metadata"]["name"] for item in answer["body"]["items"]]
+
+    name = names("/api/v1/nodes")[0]
+    for collection in ("/api/v1/nodes", NODE_LEASES):
+        assert names(collection + "?fieldSelector=metadata.name%3D" + name) == [name]
+        assert names(collection + "?fieldSelector=metadata.name%3Dnobody") == []
+    assert name in names("/api/v1/nodes?labelSelector=node-role.kubernetes.io/control-plane")
+    assert names("/api/v1/nodes?labelSelector=nobody-has-this") == []
+
+
+def test_a_kubelet_renews_its_nodes_lease(target: Target, api: str) -> None:
+    """Every ten seconds, for forty; its holder is the node, its time the node's own."""
+    (first,) = target.call("ask", "admin.conf", "GET", api + NODE_LEASES)["body"]["items"]
+    assert first["spec"]["holderIdentity"] == first["metadata"]["name"]
+    assert first["spec"]["leaseDurationSeconds"] == 40
+    give_up = time.monotonic() + 60
+    while target.call("ask", "admin.conf", "GET", api + NODE_LEASES)["body"]["items"][0]["spec"]["renewTime"] == first["spec"]["renewTime"]:
+        assert time.monotonic() < give_up, first
+        time.sleep(0.5)
 
 
 def test_the_configuration_of_the_cluster_can_be_read(target: Target, api: str) -> None:

@@ -80,10 +80,42 @@ def snapshot() -> dict[str, list[t.Any]]:
     for folder, folders, files in os.walk(root):
         here = Path(folder)
         folders[:] = [name for name in folders if str((here / name).relative_to(root)) not in ALIVE]
-        for entry in [here, *(here / name for name in files)]:
+        links = [name for name in folders if (here / name).is_symlink()]
+        for entry in [here, *(here / name for name in [*files, *links])]:
             name = "/" if entry == root else "/" + str(entry.relative_to(root))
             seen[name] = snapshot_of(name)
     return seen
+
+
+# Runs on the node, which alone sees what is mounted there; the answer is JSON.
+SNAPSHOT = """
+import hashlib, json, os, stat, sys
+seen = {}
+for tree in sys.argv[1:]:
+    for folder, folders, files in os.walk(tree):
+        for path in [folder] + [os.path.join(folder, name) for name in files]:
+            info = os.lstat(path)
+            content = hashlib.sha256(open(path, "rb").read()).hexdigest() if stat.S_ISREG(info.st_mode) else None
+            link = os.readlink(path) if stat.S_ISLNK(info.st_mode) else None
+            seen[path] = [info.st_ino, info.st_mtime_ns, info.st_mode, info.st_uid, info.st_gid, content, link]
+print(json.dumps(seen))
+"""
+
+
+def snapshot_as_mounted(*trees: str) -> dict[str, list[t.Any]]:
+    """The same for trees of the node as its own processes see them."""
+    python = json.loads((DIRECTORY / "sandbox.json").read_text())["python"]
+    return t.cast("dict[str, list[t.Any]]", json.loads(on_node(python, "-c", SNAPSHOT, *trees)))
+
+
+def module(name: str, arguments: dict[str, t.Any], *argv: str) -> dict[str, t.Any]:
+    """The result of one of the collection's modules on the node; `failed` is always there."""
+    ansible = str(Path(sys.executable).with_name("ansible"))
+    called = [ansible, "-i", INVENTORY, "kube_control_plane", "-m", f"certops.kubernetes.{name}", "-a", json.dumps(arguments), *argv]
+    said = run(*called, check=False)
+    header, arrow, answer = said.stdout.partition(" => ")
+    assert arrow, said.stdout + said.stderr
+    return {"failed": "FAILED" in header, **json.JSONDecoder().raw_decode(answer)[0]}
 
 
 def processes() -> dict[str, int]:
@@ -158,6 +190,17 @@ def ask(who: str, url: str, directory: Path = DIRECTORY) -> int:
         curl -s -o /dev/null -w '%{http_code}' --max-time 5 --cacert /run/ask.ca --cert /run/ask.crt --key /run/ask.key "$1"; true
     """
     return int(on_node("sh", "-c", script, who, url, directory=directory))
+
+
+def patch_node(change: dict[str, t.Any]) -> None:
+    """Change the cluster's Node object with curl, as its kubelet or an administrator would."""
+    script = """
+        field() { sed -n "s/^ *$1: //p" /etc/kubernetes/admin.conf | base64 -d; }
+        umask 077; field client-certificate-data >/run/patch.crt; field client-key-data >/run/patch.key
+        curl -sSf -o /dev/null -k --cert /run/patch.crt --key /run/patch.key -X PATCH -H 'Content-Type: application/merge-patch+json' \
+          -d "$1" https://$0:6443/api/v1/nodes/sandbox
+    """
+    on_node("sh", "-ec", script, ADDRESS, json.dumps(change))
 
 
 def wait_for(condition: t.Callable[[], t.Any], seconds: float) -> None:

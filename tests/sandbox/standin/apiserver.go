@@ -143,8 +143,12 @@ func (u user) allowed(method, path string) bool {
 		return true
 	case u.name == "system:kube-controller-manager", u.name == "system:kube-scheduler":
 		own := leasePath + strings.TrimPrefix(u.name, "system:")
-		return (read || method == http.MethodPut) && path == own || method == http.MethodPost && path+"/" == leasePath ||
-			read && (path == "/api/v1/namespaces" || path == "/api/v1/nodes")
+		_, plural, single, _ := registryKey(path)
+		others := !single && plural != "" || plural == "configmaps" // the controller manager may list whatever there is, and get a few kinds
+		if u.name == "system:kube-scheduler" {
+			others = plural == "nodes" || plural == "namespaces"
+		}
+		return (read || method == http.MethodPut) && path == own || method == http.MethodPost && path+"/" == leasePath || read && others
 	case u.in("system:nodes"):
 		return strings.HasPrefix(path, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/") ||
 			read && (strings.HasPrefix(path, "/api/v1/nodes") || path == "/api/v1/namespaces/kube-system/configmaps/kubeadm-config")

@@ -29,6 +29,7 @@ const (
 	podLogs       = "/var/log/pods"
 	faultsDir     = "/opt/sandbox/faults" // COMPONENT holds the faults of a component, comma-separated
 	kubeletPKI    = "/var/lib/kubelet/pki"
+	nodeLeases    = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 	lookEvery     = 200 * time.Millisecond
 	changeDelay   = 10 * time.Second // a changed manifest's pod starts this long after the old one has ended
 	backOffFirst  = 10 * time.Second
@@ -337,13 +338,12 @@ func heartbeat(kubeconfig string) {
 		return
 	}
 	hostname, _ := os.Hostname()
-	collection := "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
-	for range time.Tick(2 * time.Second) {
+	for ; ; time.Sleep(2 * time.Second) {
 		spec := object{"holderIdentity": hostname, "leaseDurationSeconds": 40, "renewTime": time.Now().UTC().Format(microTime)}
 		lease := object{"kind": "Lease", "apiVersion": "coordination.k8s.io/v1", "spec": spec,
 			"metadata": object{"name": hostname, "namespace": "kube-node-lease"}}
-		if _, status, _ := api.object(http.MethodPut, collection+"/"+hostname, lease); status == http.StatusNotFound {
-			api.object(http.MethodPost, collection, lease)
+		if _, status, _ := api.object(http.MethodPut, nodeLeases+"/"+hostname, lease); status == http.StatusNotFound {
+			api.object(http.MethodPost, nodeLeases, lease)
 		}
 	}
 }

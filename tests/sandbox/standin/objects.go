@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -51,7 +52,7 @@ func (s *apiServer) objects(w http.ResponseWriter, r *http.Request, path string)
 	}
 	switch {
 	case !single && r.Method == http.MethodGet:
-		s.list(w, key, plural)
+		s.list(w, key, plural, newSelector(r.URL.Query()))
 	case !single && r.Method == http.MethodPost:
 		s.create(w, r, key)
 	case single && r.Method == http.MethodGet:
@@ -67,7 +68,32 @@ func (s *apiServer) objects(w http.ResponseWriter, r *http.Request, path string)
 	}
 }
 
-func (s *apiServer) list(w http.ResponseWriter, key, plural string) {
+// selector narrows a list: by metadata.name, and by labels, `key` or `key=value`.
+type selector struct {
+	name   string
+	labels []string
+}
+
+func newSelector(query url.Values) selector {
+	labels := strings.FieldsFunc(query.Get("labelSelector"), func(r rune) bool { return r == ',' })
+	return selector{strings.TrimPrefix(query.Get("fieldSelector"), "metadata.name="), labels}
+}
+
+func (s selector) matches(item object) bool {
+	if s.name != "" && metadata(item)["name"] != s.name {
+		return false
+	}
+	has, _ := metadata(item)["labels"].(object)
+	for _, wanted := range s.labels {
+		key, value, exact := strings.Cut(wanted, "=")
+		if found, ok := has[key]; !ok || exact && found != value {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *apiServer) list(w http.ResponseWriter, key, plural string, wanted selector) {
 	found, err := s.etcd.scan(key+"/", key+"0")
 	if err != nil {
 		fail(w, http.StatusInternalServerError, "InternalError", err.Error())
@@ -75,7 +101,7 @@ func (s *apiServer) list(w http.ResponseWriter, key, plural string) {
 	}
 	items := []object{}
 	for _, kv := range found {
-		if item, err := decode(kv); err == nil {
+		if item, err := decode(kv); err == nil && wanted.matches(item) {
 			items = append(items, item)
 		}
 	}

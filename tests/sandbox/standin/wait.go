@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -71,6 +72,13 @@ func everythingWorks(address string, kubeletOnly bool) error {
 		if !strings.Contains(text(spec, "holderIdentity"), "_") {
 			return fmt.Errorf("%s has no leader", name)
 		}
+	}
+	hostname, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	if _, _, err := api.object(http.MethodGet, nodeLeases+"/"+hostname, nil); err != nil {
+		return err
 	}
 	return nil
 }

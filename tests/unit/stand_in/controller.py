@@ -74,7 +74,8 @@ class Controller:
         self.inventory: dict[str, t.Any] = {}
         self.lock = folder / "lease.json"  # the cluster's lock, while a run has it
         installed = folder / "ansible_collections" / "certops" / "kubernetes"
-        for part in ("galaxy.yml", "meta", "playbooks", "roles", "plugins/filter", "plugins/plugin_utils", "plugins/module_utils", "awx"):
+        plugins = [f"plugins/{kind}" for kind in ("action", "filter", "plugin_utils", "module_utils")]
+        for part in ("galaxy.yml", "meta", "playbooks", "roles", "awx", *plugins):
             copy_of(COLLECTION / part, installed / part)
         source = (HERE / "module.py").read_text()
         (installed / "plugins" / "modules").mkdir()

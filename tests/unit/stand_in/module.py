@@ -4,14 +4,15 @@
 
 """Stands in for the collection's modules where only the controller's side is looked at.
 
-A node is a JSON file, named by the host's remote_tmp: {certificates, validity, health, rotation, calls}. Each call is written down in it.
-The Lease of the cluster is the file lease.json beside it; a node with `api: down` keeps it for itself.
+A node is a JSON file, named by the host's remote_tmp: {certificates, validity, health, rotation, clock_ahead, calls}. Each call is written
+down in it. The Lease of the cluster is the file lease.json beside it; a node with `api: down` keeps it for itself.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -102,7 +103,12 @@ def info(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
     if node.get("broken"):
         return {"failed": True, "msg": node["broken"]}
     certificates = [dict(record, cluster=module.params["cluster"] or record["cluster"]) for record in node["certificates"]]
-    described = {"certificate_validity_seconds": node.get("validity"), "leads": node.get("leads", [])}
+    described = {
+        "certificate_validity_seconds": node.get("validity"),
+        "leads": node.get("leads", []),
+        "now": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + node.get("clock_ahead", 0))),
+        "seconds_taken": 0.0,
+    }
     return {"changed": False, "certificates": certificates, "node": described, "problems": []}
 
 

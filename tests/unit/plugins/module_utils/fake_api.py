@@ -199,3 +199,21 @@ def lease_document(name: str, holder: str, renewed: datetime, duration: int = 15
 
 def lease_path(name: str) -> str:
     return "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/" + name
+
+
+NODE_LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases?fieldSelector=metadata.name%3D"
+CONTROL_PLANE_NODES = "/api/v1/nodes?labelSelector=node-role.kubernetes.io/control-plane"
+ONE_NODE = "/api/v1/nodes?fieldSelector=metadata.name%3D"
+
+
+def node_document(name: str = "node-1", ready: str = "True", message: str = "", cordoned: bool = False) -> dict[str, t.Any]:
+    """A Node as the API returns it."""
+    conditions = [{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": ready, "message": message}]
+    addresses = [{"type": "InternalIP", "address": "127.0.0.1"}, {"type": "Hostname", "address": name}]
+    spec = {"unschedulable": True} if cordoned else {}
+    return {"metadata": {"name": name}, "spec": spec, "status": {"conditions": conditions, "addresses": addresses}}
+
+
+def listed(*documents: dict[str, t.Any]) -> Answer:
+    """A list's answer."""
+    return 200, {"items": list(documents)}

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.certops.kubernetes.plugins.module_utils._cluster_health import check_etcd_members, check_other_api_servers
-from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._node_objects import NodeObject
 from ansible_collections.certops.kubernetes.plugins.module_utils._verdict import Check, judge
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_api import NOW, FakeNode, FakeServer, server_pair
 
 ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
-NODES = "GET /api/v1/nodes?labelSelector=node-role.kubernetes.io/control-plane"
+MESSAGES = {"True": "kubelet is posting ready status", "Unknown": "Kubelet stopped posting node status."}
 LIST = "POST /v3/cluster/member/list"
 STATUS = "POST /v3/maintenance/status"
 
@@ -28,6 +28,7 @@ class Cluster:
     def __init__(self, directory: Path, stack: ExitStack, expired: t.Collection[int] = (), etcd_expired: t.Collection[int] = ()) -> None:
         self.node = FakeNode(directory)
         self.conditions = ["True"] * len(ADDRESSES)
+        self.cordoned: set[int] = set()
         self.apis: list[FakeServer] = []
         self.members: list[FakeServer] = []
         sans = ("DNS:kubernetes", *("IP:" + address for address in ADDRESSES))
@@ -38,7 +39,6 @@ class Cluster:
             pair = server_pair(self.node.etcd_ca, sans, expired=index in etcd_expired)
             routes: dict[str, t.Any] = {STATUS: (200, status())}
             self.members.append(stack.enter_context(FakeServer(directory, routes, pair, client_ca=self.node.etcd_ca, bind=(address, 0))))
-        self.apis[0].routes[NODES] = lambda body: (200, {"items": [self._node(index) for index in range(len(ADDRESSES))]})
         self.members[0].routes[LIST] = lambda body: (200, {"members": [self._member(index) for index in range(len(ADDRESSES))]})
         self.node.add_ca("etcd/ca", self.node.etcd_ca)
         self.node.add_pair("etcd/healthcheck-client")
@@ -46,16 +46,18 @@ class Cluster:
         self.node.add_component("kube-apiserver", advertise_address="127.0.0.1", secure_port=str(self.apis[0].port))
         self.node.add_component("etcd", listen_client_urls="https://" + self.members[0].address)
 
-    def _node(self, index: int) -> dict[str, t.Any]:
-        ready = {"type": "Ready", "status": self.conditions[index], "message": "Kubelet stopped posting node status."}
-        addresses = [{"type": "InternalIP", "address": ADDRESSES[index]}]
-        return {"metadata": {"name": "node-%d" % (index + 1)}, "status": {"conditions": [ready], "addresses": addresses}}
+    def nodes(self) -> list[NodeObject]:
+        """What the cluster says of its control-plane nodes."""
+        return [
+            NodeObject("node-%d" % (index + 1), address, self.conditions[index], MESSAGES[self.conditions[index]], index in self.cordoned)
+            for index, address in enumerate(ADDRESSES)
+        ]
 
     def _member(self, index: int) -> dict[str, t.Any]:
         return {"ID": str(index), "name": "node-%d" % (index + 1), "clientURLs": ["https://" + self.members[index].address]}
 
     def others(self) -> Check | None:
-        return check_other_api_servers(self.node.node(), NOW)
+        return check_other_api_servers(self.node.node(), NOW, self.nodes())
 
     def etcd(self, restart_planned: bool = False) -> Check:
         return check_etcd_members(self.node.node(), NOW, restart_planned)
@@ -80,15 +82,13 @@ def test_all_is_well(make: t.Callable[..., Cluster]) -> None:
 
 def test_a_cluster_of_one_has_no_others(make: t.Callable[..., Cluster]) -> None:
     cluster = make()
-    cluster.apis[0].routes[NODES] = (200, {"items": [cluster._node(0)]})
-    assert cluster.others() is None
+    assert check_other_api_servers(cluster.node.node(), NOW, cluster.nodes()[:1]) is None
 
 
-def test_an_api_server_that_cannot_list_nodes(make: t.Callable[..., Cluster]) -> None:
+def test_a_cordoned_one_is_no_obstacle_but_said(make: t.Callable[..., Cluster]) -> None:
     cluster = make()
-    cluster.apis[0].routes[NODES] = (403, {"message": "forbidden"})
-    with pytest.raises(CertopsError, match="HTTP 403"):
-        cluster.others()
+    cluster.cordoned.add(2)
+    assert cluster.others() == Check("other control-plane nodes", True, "node-2, node-3 (cordoned): ready")
 
 
 def test_another_api_server_that_is_away(make: t.Callable[..., Cluster]) -> None:

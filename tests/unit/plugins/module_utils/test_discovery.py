@@ -252,6 +252,18 @@ def test_an_embedded_kubelet_certificate(tree: KubeadmTree) -> None:
     assert credentials["kubelet-client"].kind == "pair"
 
 
+def test_a_joined_nodes_name_is_in_its_kubelets_certificate(tree: KubeadmTree) -> None:
+    certificate = tree.kubelet_dir / "pki" / "kubelet-client-current.pem"
+    pair = pki.make_leaf(tree.cas["ca"], "system:node:ip-192-0-2-7.cloud", organization="system:nodes")
+    write(certificate, pair.cert_pem + pair.key_pem, 0o600)
+    user = {"client-certificate": str(certificate), "client-key": str(certificate)}
+    write(tree.kubernetes_dir / "kubelet.conf", kubeconfig_of({"default-auth": user}, "default-auth"), 0o600)
+    tree.run_kubelet()
+    assert tree.discover().name == "ip-192-0-2-7.cloud"
+    certificate.write_bytes(b"garbage")
+    assert tree.discover().name == os.uname().nodename.lower()
+
+
 def test_the_kubelets_serving_certificate(tree: KubeadmTree) -> None:
     tree.run_kubelet("--tls-cert-file=/a.crt", "--tls-private-key-file=/a.key")
     serving = tree.discover().credentials["kubelet-serving"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 import typing as t
 
 import pytest
@@ -96,6 +97,59 @@ def test_keeps_the_security_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "setxattr", lambda _descriptor, name, value: written.append((name, value)))
     _files.replace_file(str(path), b"new")
     assert written == [("security.selinux", b"system_u:object_r:cert_t:s0")]
+
+
+def test_keeps_a_real_security_label(tmp_path: Path) -> None:
+    """As SELinux' own, where the machine lets a test set one; elsewhere the calls are proven above."""
+    path = tmp_path / "apiserver.key"
+    path.write_bytes(b"old")
+    label = b"system_u:object_r:kubernetes_file_t:s0\0"
+    try:
+        os.setxattr(str(path), "security.selinux", label)
+    except OSError as error:
+        pytest.skip("no SELinux label can be set here: %s" % error)
+    _files.replace_file(str(path), b"new")
+    assert path.read_bytes() == b"new"
+    assert os.getxattr(str(path), "security.selinux") == label
+
+
+def acl(*entries: tuple[int, int, int]) -> bytes:
+    """A POSIX access control list as the kernel takes it: (tag, permissions, id)."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+USER_1000_MAY_ALL = acl((1, 7, 2**32 - 1), (2, 7, 1000), (4, 5, 2**32 - 1), (16, 7, 2**32 - 1), (32, 5, 2**32 - 1))
+USER_1000_MAY_READ = acl((1, 6, 2**32 - 1), (2, 4, 1000), (4, 4, 2**32 - 1), (16, 4, 2**32 - 1), (32, 0, 2**32 - 1))
+
+
+def set_acl(path: Path, kind: str, value: bytes) -> None:
+    """Set an access control list, where the file system has some."""
+    try:
+        os.setxattr(str(path), "system.posix_acl_%s" % kind, value)
+    except OSError as error:
+        pytest.skip("no access control list can be set here: %s" % error)
+
+
+def test_a_directorys_default_list_lets_nobody_in(tmp_path: Path) -> None:
+    """Who was not let in to the old file is not let in to the new one, whatever the directory gives to files that are born in it."""
+    path = tmp_path / "sa.key"
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    set_acl(tmp_path, "default", USER_1000_MAY_ALL)
+    _files.replace_file(str(path), b"new")
+    with pytest.raises(OSError, match="No data available"):
+        os.getxattr(str(path), "system.posix_acl_access")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_keeps_who_else_was_let_in(tmp_path: Path) -> None:
+    path = tmp_path / "sa.key"
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    set_acl(path, "access", USER_1000_MAY_READ)
+    _files.replace_file(str(path), b"new")
+    assert os.getxattr(str(path), "system.posix_acl_access") == USER_1000_MAY_READ
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
 def test_replaces_the_target_of_a_link_and_keeps_the_link(tmp_path: Path) -> None:

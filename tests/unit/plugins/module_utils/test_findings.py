@@ -114,6 +114,7 @@ def test_the_worst_finding_is_the_status() -> None:
         _findings.unreadable(ABOUT, "Noise."),
         _findings.unreachable(ABOUT, "refused."),
         _findings.other_users(ABOUT, 1),
+        _findings.hard_linked(ABOUT, "/pki/apiserver.key", 2, "kube-apiserver"),
     ],
     ids=lambda finding: finding.code,
 )

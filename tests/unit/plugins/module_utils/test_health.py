@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 import typing as t
 from contextlib import ExitStack
 from datetime import timedelta
@@ -15,11 +16,16 @@ import pytest
 from ansible_collections.certops.kubernetes.plugins.module_utils._health import Check, Health, Surroundings, check_health
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import Component
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_api import (
+    CONTROL_PLANE_NODES,
+    NODE_LEASES,
     NOW,
+    ONE_NODE,
     FakeNode,
     FakeServer,
     lease_document,
     lease_path,
+    listed,
+    node_document,
 )
 
 COMPONENTS = ("kube-controller-manager", "kube-scheduler")
@@ -35,6 +41,8 @@ class Cluster:
         routes: dict[str, t.Any] = {"GET /readyz": status or (200, "ok")}
         for name in COMPONENTS:
             routes["GET " + lease_path(name)] = status or (200, lease_document(name, "node-1_uuid", NOW))
+        routes["GET " + CONTROL_PLANE_NODES] = routes["GET " + ONE_NODE + "node-1"] = status or listed(node_document())
+        routes["GET " + NODE_LEASES + "node-1"] = status or listed(lease_document("node-1", "node-1", NOW, 40))
         self.api = stack.enter_context(FakeServer(directory, routes, self.node.add_pair("apiserver")))
         self.etcd = stack.enter_context(FakeServer(directory, {}, self.node.add_pair("etcd/server"), client_ca=self.node.etcd_ca))
         member = {"ID": "5", "name": "a", "peerURLs": ["p"], "clientURLs": ["https://" + self.etcd.address]}
@@ -67,7 +75,7 @@ def fixture_make(tmp_path: Path) -> t.Iterator[t.Callable[..., Cluster]]:
 def test_a_healthy_control_plane(make: t.Callable[..., Cluster]) -> None:
     health = make().health()
     assert health.verdict == "healthy"
-    assert [check.name for check in health.checks] == ["kube-apiserver", "etcd", *COMPONENTS, "kubelet"]
+    assert [check.name for check in health.checks] == ["kube-apiserver", "node", "etcd", *COMPONENTS, "kubelet"]
     assert health.summary().startswith("healthy: ")
 
 
@@ -103,13 +111,16 @@ def test_an_expired_admin_conf_does_no_harm_while_another_identity_works(make: t
     assert make(expired=["admin.conf"]).health().verdict == "healthy"
 
 
-@pytest.mark.parametrize("renewed", [NOW - timedelta(seconds=30), NOW + timedelta(hours=1)])
-def test_a_leader_that_does_not_renew_its_lease(make: t.Callable[..., Cluster], renewed: t.Any) -> None:
+@pytest.mark.parametrize(
+    ("renewed", "why"), [(NOW - timedelta(seconds=30), "see the log"), (NOW + timedelta(hours=1), "the nodes' clocks differ")]
+)
+def test_a_leader_that_does_not_renew_its_lease(make: t.Callable[..., Cluster], renewed: t.Any, why: str) -> None:
     cluster = make()
     cluster.api.routes["GET " + lease_path("kube-scheduler")] = (200, lease_document("kube-scheduler", "node-1_x", renewed))
     failed = cluster.failed()
     assert list(failed) == ["kube-scheduler"]
     assert "has no leader" in failed["kube-scheduler"].message
+    assert why in failed["kube-scheduler"].message
 
 
 def test_a_released_lease_means_no_leader(make: t.Callable[..., Cluster]) -> None:
@@ -122,7 +133,7 @@ def test_no_leader_is_expected_without_election(make: t.Callable[..., Cluster]) 
     cluster = make()
     for name in COMPONENTS:
         cluster.node.add_component(name, leader_elect="false")
-    assert [check.name for check in cluster.health().checks] == ["kube-apiserver", "etcd", "kubelet"]
+    assert [check.name for check in cluster.health().checks] == ["kube-apiserver", "node", "etcd", "kubelet"]
 
 
 def test_a_stale_lease_of_an_expired_controller_manager(make: t.Callable[..., Cluster]) -> None:
@@ -166,18 +177,63 @@ def test_an_expired_kubelet_is_not_cured_by_a_plan_without_it(make: t.Callable[.
 
 def test_the_member_of_another_node_is_not_this_nodes_business(make: t.Callable[..., Cluster]) -> None:
     cluster = make()
+    cluster.api.routes["GET " + CONTROL_PLANE_NODES] = (403, {"message": "nodes is forbidden"})
     answer = json.loads(json.dumps(cluster.etcd.routes["POST /v3/cluster/member/list"][1]))
     answer["members"].append({"ID": "6", "name": "b", "clientURLs": ["https://127.0.0.1:1"]})
     cluster.etcd.routes["POST /v3/cluster/member/list"] = (200, answer)
     assert cluster.health().verdict == "healthy"
     whole = check_health(cluster.node.node(), NOW, surroundings=Surroundings())
-    assert [check.name for check in whole.checks if not check.ok] == ["other control-plane nodes", "etcd"]
+    assert [check.name for check in whole.checks if not check.ok] == ["node", "etcd"]
 
 
 def test_an_etcd_member_without_a_leader(make: t.Callable[..., Cluster]) -> None:
     cluster = make()
     cluster.etcd.routes["POST /v3/maintenance/status"] = (200, {"leader": "0"})
     assert "this node's etcd member knows no leader" in cluster.failed()["etcd"].message
+
+
+def test_a_node_that_is_not_ready(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    cluster.api.routes["GET " + ONE_NODE + "node-1"] = listed(node_document(ready="False", message="no network"))
+    failed = cluster.failed(["apiserver"])
+    assert list(failed) == ["node"]
+    assert "node node-1 is not Ready: no network" in failed["node"].message
+    assert cluster.health(["apiserver"]).verdict == "unhealthy"
+
+
+def test_nodes_that_cannot_be_asked_about(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    cluster.api.routes["GET " + NODE_LEASES + "node-1"] = (403, {"message": "leases is forbidden"})
+    assert "what the cluster says of its nodes is not known: GET https://" in cluster.failed()["node"].message
+
+
+@pytest.mark.parametrize(("surroundings", "requests"), [(None, 5), (Surroundings(), 5)])
+def test_few_requests_are_made(make: t.Callable[..., Cluster], surroundings: Surroundings | None, requests: int) -> None:
+    cluster = make()
+    assert check_health(cluster.node.node(), NOW, surroundings=surroundings).verdict == "healthy"
+    assert len(cluster.api.requests) == requests, "readiness, nodes, the kubelet's Lease, two leaders' Leases"
+
+
+def test_a_node_without_the_control_planes_label_is_asked_for_by_name(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    cluster.api.routes["GET " + CONTROL_PLANE_NODES] = listed()
+    assert check_health(cluster.node.node(), NOW, surroundings=Surroundings()).verdict == "healthy"
+
+
+def test_the_checks_do_not_wait_for_each_other(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    together = threading.Barrier(3)  # readiness, nodes, one leader: asked while none of them has an answer
+
+    def when_all_are_here(answer: t.Any) -> t.Callable[[bytes], t.Any]:
+        def wait(_body: bytes) -> t.Any:
+            together.wait(timeout=30)
+            return answer
+
+        return wait
+
+    for route in ("GET /readyz", "GET " + ONE_NODE + "node-1", "GET " + lease_path("kube-scheduler")):
+        cluster.api.routes[route] = when_all_are_here(cluster.api.routes[route])
+    assert cluster.health().verdict == "healthy"
 
 
 def test_nothing_is_written(make: t.Callable[..., Cluster]) -> None:

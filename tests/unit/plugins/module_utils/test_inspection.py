@@ -44,6 +44,22 @@ def test_a_fresh_node_has_no_finding(tree: KubeadmTree) -> None:
     assert not any(record.externally_managed for record in records.values())
 
 
+def test_a_file_with_several_names(tree: KubeadmTree) -> None:
+    """A backup made with `cp -al`: who watches the file sees its next replacement only; etcd reads it each time, and watches nothing."""
+    backup = tree.root / "backup"
+    backup.mkdir()
+    for path in (tree.cert("apiserver"), tree.key("apiserver"), tree.cert("etcd/server"), tree.kubernetes_dir / "scheduler.conf"):
+        os.link(str(path), str(backup / path.name))
+    found = inspect(tree)
+    assert trouble(found) == {"apiserver": ["hard_linked", "hard_linked"]}
+    certificate, key = found["apiserver"].findings
+    assert certificate.message.startswith("apiserver has 2 names for one file, %s among them: kube-apiserver," % tree.cert("apiserver"))
+    assert str(tree.key("apiserver")) in key.remedy
+    assert found["apiserver"].status == "warning"
+    (backup / "apiserver.crt").unlink()
+    assert trouble(inspect(tree)) == {"apiserver": ["hard_linked"]}
+
+
 def test_a_record_says_what_the_certificate_says(tree: KubeadmTree) -> None:
     ca = tree.cas["etcd/ca"]
     pair = pki.make_leaf(ca, "cp-1", usages=("server", "client"), sans=("DNS:cp-1", "IP:192.0.2.7"), key="RSA-2048", serial=0x0ABC)

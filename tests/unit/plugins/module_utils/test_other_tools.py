@@ -11,7 +11,12 @@ import typing as t
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from ansible_collections.certops.kubernetes.plugins.module_utils._other_tools import TIMER_MARGIN, obstacles_in, systemd_obstacles
+from ansible_collections.certops.kubernetes.plugins.module_utils._other_tools import (
+    TIMER_MARGIN,
+    obstacles_in,
+    scheduled_shutdown,
+    systemd_obstacles,
+)
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +67,33 @@ def test_a_renewal_that_runs(state: str) -> None:
 def test_a_shutdown(state: str) -> None:
     (sentence,) = obstacles_in(shown(shutdown="Id=shutdown.target\n%s\n" % state), NOW)
     assert "shutting down or rebooting" in sentence
+
+
+def scheduled(folder: Path, ahead: timedelta, mode: str = "reboot") -> str:
+    """The file that `shutdown` leaves."""
+    path = folder / "scheduled"
+    path.write_text("USEC=%d\nWARN_WALL=1\nMODE=%s\n" % ((NOW + ahead).timestamp() * 1000000, mode))
+    return str(path)
+
+
+@pytest.mark.parametrize("ahead", [TIMER_MARGIN, timedelta(minutes=1), timedelta(seconds=-3)])
+def test_a_reboot_that_is_scheduled(tmp_path: Path, ahead: timedelta) -> None:
+    (sentence,) = scheduled_shutdown(NOW, scheduled(tmp_path, ahead))
+    assert sentence.startswith("a reboot of this node is scheduled for %s" % (NOW + ahead).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    assert "shutdown -c" in sentence
+
+
+@pytest.mark.parametrize(("ahead", "mode"), [(timedelta(hours=1), "poweroff"), (timedelta(minutes=1), "dry-reboot")])
+def test_a_reboot_that_is_far_or_only_tried_is_no_obstacle(tmp_path: Path, ahead: timedelta, mode: str) -> None:
+    assert scheduled_shutdown(NOW, scheduled(tmp_path, ahead, mode)) == []
+
+
+@pytest.mark.parametrize("content", [None, "", "USEC=soon\n", "USEC=%d\n" % 10**30, "MODE=reboot\n", "\xff"])
+def test_nothing_is_scheduled(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "scheduled"
+    if content is not None:
+        path.write_bytes(content.encode("latin-1"))
+    assert scheduled_shutdown(NOW, str(path)) == []
 
 
 @pytest.mark.parametrize("output", ["", "garbage", "Id=\n\nActiveState", "\n\n\n", "=\n=\n\n=="])

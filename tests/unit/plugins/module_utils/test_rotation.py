@@ -95,6 +95,16 @@ def test_what_is_shown_not_to_reload_is_restarted(node: FakeNode) -> None:
     assert "shown not to have apiserver" in result["components"][0]["because"]
 
 
+def test_a_file_with_several_names_is_replaced_and_told(node: FakeNode) -> None:
+    """The other name keeps the old file: as a backup made with `cp -al` is meant to."""
+    old = node.path("pki/apiserver.crt").read_bytes()
+    os.link(str(node.path("pki/apiserver.crt")), str(node.root / "backup.crt"))
+    (warning,) = run(node, "apiserver", "admin.conf")["warnings"]
+    assert warning.startswith("%s had 2 names for one file" % node.path("pki/apiserver.crt"))
+    assert (node.root / "backup.crt").read_bytes() == old
+    assert run(node, "apiserver")["warnings"] == []
+
+
 def test_nothing_to_do_leaves_nothing_behind(node: FakeNode) -> None:
     before = node.everything()
     result = rotate(node.access(), node.state, Request("run", ()), LIMITS)

@@ -12,8 +12,10 @@ import typing as t
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from ansible_collections.certops.kubernetes.plugins.module_utils import _rotation
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import Wanted
+from ansible_collections.certops.kubernetes.plugins.module_utils._replaceable import replace_problems
 from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import Request, predict, rotate
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import pki
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_node import (
@@ -42,6 +44,12 @@ def expire_ca(node: FakeNode) -> None:
     node.path("pki/ca.crt").write_bytes(old.cert_pem)
 
 
+def begin_ca_tomorrow(node: FakeNode) -> None:
+    now = datetime.now(timezone.utc)
+    later = pki.make_ca(key=node.authorities["ca"].key, not_before=now + timedelta(days=1), not_after=now + timedelta(days=9))
+    node.path("pki/ca.crt").write_bytes(later.cert_pem)
+
+
 def change_behind_the_plan(node: FakeNode) -> None:
     node.path("pki/apiserver.crt").write_bytes(pki.make_leaf(node.authorities["ca"], "x").cert_pem)
 
@@ -62,6 +70,7 @@ REFUSALS = [
     (lambda node: node.path("pki/ca.crt").write_bytes(b"noise"), "ca.crt"),
     (lambda node: node.path("pki/ca.crt").unlink(), "ca.crt"),
     (expire_ca, "Remedy: rotate the CA first"),
+    (begin_ca_tomorrow, "Remedy: correct this node's clock"),
     (change_behind_the_plan, "not the one that the plan saw"),
     (lambda node: node.path("pki/apiserver.crt").write_bytes(b""), "apiserver.crt"),
     (lambda node: node.path("pki/apiserver.crt").unlink(), "apiserver.crt"),
@@ -125,6 +134,39 @@ def test_refuses_a_full_disk(node: FakeNode, monkeypatch: pytest.MonkeyPatch) ->
         run(node)
     assert node.tree() == before
     assert not os.path.isdir(node.state.runs_path)
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize("name", ["apiserver.key", "apiserver.crt"])
+def test_refuses_what_cannot_be_replaced(node: FakeNode, monkeypatch: pytest.MonkeyPatch, name: str, check_mode: bool) -> None:
+    path = str(node.path("pki/" + name))
+    mountinfo = node.root / "mountinfo"
+    mountinfo.write_text("310 27 8:1 / %s rw - ext4 /dev/sda1 rw\n" % path)
+    monkeypatch.setattr(_rotation, "replace_problems", lambda paths: replace_problems(paths, mountinfo=str(mountinfo)))
+    before = node.tree()
+    with pytest.raises(CertopsError, match="nothing was changed.*%s: it is a mount point" % re.escape(path)):
+        if check_mode:
+            predict(node.access(), node.state, Request("run", node.wanted("apiserver")))
+        else:
+            run(node, "apiserver")
+    assert node.tree() == before
+    assert not os.path.isdir(node.state.runs_path)
+
+
+def test_a_key_that_is_kept_need_not_be_replaceable(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def nothing_wrong(paths: t.Sequence[str]) -> list[str]:
+        asked.append([os.path.basename(path) for path in paths])
+        return []
+
+    monkeypatch.setattr(_rotation, "replace_problems", nothing_wrong)
+    for keep in (True, False):
+        request = Request("run", node.wanted("apiserver", "admin.conf"), keep_private_key=keep)
+        predict(node.access(), node.state, request)
+        run(node, items=node.wanted("apiserver", "admin.conf"), keep_private_key=keep)
+    kept, new = ["apiserver.crt", "admin.conf"], ["apiserver.key", "apiserver.crt", "admin.conf"]
+    assert asked == [kept, kept, new, new], "check mode looks at what a run would write"
 
 
 def test_refuses_an_unhealthy_node(node: FakeNode) -> None:

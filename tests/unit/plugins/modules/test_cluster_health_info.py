@@ -39,6 +39,7 @@ def test_the_result_is_json_ready_and_says_why(monkeypatch: pytest.MonkeyPatch) 
     assert result["verdict"] == "expired_only"
     assert result["msg"] == "expired_only: not ready (expired: apiserver; renewing cures it)"
     assert [check["caused_by_expired"] for check in result["checks"]] == [["apiserver"], []]
+    assert all(set(check) == {"name", "ok", "message", "caused_by_expired", "remark"} for check in result["checks"])
 
 
 def test_a_node_that_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,50 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: node_problems
+short_description: Say what is wrong with nodes rather than certificates
+author:
+  - certops.kubernetes contributors (@certops)
+version_added: 0.1.0
+description:
+  - Collects what M(certops.kubernetes.certificate_info) found wrong with each node, and compares the nodes' clocks with the controller's
+    and with each other's.
+  - "A clock that is certainly more than five seconds wrong is a finding V(clock_skew) of severity V(warning); more than five minutes, of
+    V(critical): new certificates are valid from five minutes before they are made."
+options:
+  _input:
+    description: Results of M(certops.kubernetes.certificate_info) by inventory name.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+---
+- name: Whose clock is wrong
+  ansible.builtin.debug:
+    msg: "{{ {'node1': node1_result, 'node2': node2_result} | certops.kubernetes.node_problems | selectattr('code', 'eq', 'clock_skew') }}"
+"""
+
+RETURN = r"""
+_value:
+  description: Findings with V(code), V(severity), V(message), V(remedy) and V(host).
+  type: list
+  elements: dict
+"""
+
+import typing as t
+
+from ansible_collections.certops.kubernetes.plugins.module_utils._summary import node_problems
+from ansible_collections.certops.kubernetes.plugins.plugin_utils._filters import as_filter
+
+
+class FilterModule:
+    """Ansible's door to node_problems."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        """Filters by name."""
+        return {"node_problems": as_filter(node_problems)}
