@@ -40,7 +40,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._lease import (
     replace_lease,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import iso
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -214,15 +214,16 @@ def _hold_lease(client: ApiClient, claim: Claim, take_over: str) -> list[str]:
                 return []
             continue
         notes = _may_take(_claim_in(lease), claim.holder, claim.renewed, take_over, _LEASE)
-        if replace_lease(client, _document(claim, lease.document), NAMESPACE):
+        if replace_lease(client, NAME, _document(claim, lease.document), NAMESPACE):
             return notes
     raise CertopsError("The lock of the cluster (%s) is written by somebody else all the time. Remedy: look who does that." % _LEASE)
 
 
 def _document(claim: Claim, before: dict[str, t.Any]) -> dict[str, t.Any]:
-    metadata = dict(before.get("metadata") or {"name": NAME, "namespace": NAMESPACE})
+    known, annotations = dig(before, "metadata"), dig(before, "metadata", "annotations")
+    metadata = {**(known if isinstance(known, dict) else {}), "name": NAME, "namespace": NAMESPACE}
     words = json.dumps(dataclasses.asdict(claim.holder), sort_keys=True)
-    metadata["annotations"] = {**(metadata.get("annotations") or {}), ANNOTATION: words}
+    metadata["annotations"] = {**(annotations if isinstance(annotations, dict) else {}), ANNOTATION: words}
     spec = {"holderIdentity": claim.holder.run_id, "leaseDurationSeconds": claim.seconds, "renewTime": _micro_time(claim.renewed)}
     spec["acquireTime"] = claim.holder.since[:-1] + ".000000Z"
     return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta, timezone
 from urllib.parse import quote
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiError
+from ansible_collections.certops.kubernetes.plugins.module_utils._documents import dig
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiClient
@@ -90,7 +91,7 @@ def release_lease(client: ApiClient, name: str, expected_holder: str, namespace:
     document = copy.deepcopy(lease.document)
     now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     document["spec"].update(holderIdentity="", leaseDurationSeconds=1, renewTime=now, acquireTime=now)
-    return replace_lease(client, document, namespace)  # where somebody else was faster there is a leader
+    return replace_lease(client, name, document, namespace)  # where somebody else was faster there is a leader
 
 
 def create_lease(client: ApiClient, document: dict[str, t.Any], namespace: str) -> bool:
@@ -98,15 +99,14 @@ def create_lease(client: ApiClient, document: dict[str, t.Any], namespace: str) 
     return _unless_changed(lambda: client.json("POST", _path("", namespace), document))
 
 
-def replace_lease(client: ApiClient, document: dict[str, t.Any], namespace: str) -> bool:
+def replace_lease(client: ApiClient, name: str, document: dict[str, t.Any], namespace: str) -> bool:
     """Write a Lease that was read before; False when somebody else wrote it in between, or removed it. Raises ApiError."""
-    return _unless_changed(lambda: client.json("PUT", _path(document["metadata"]["name"], namespace), document))
+    return _unless_changed(lambda: client.json("PUT", _path(name, namespace), document))
 
 
 def delete_lease(client: ApiClient, lease: Lease, namespace: str) -> bool:
     """Delete a Lease as it was read; False when somebody else wrote it in between, or removed it. Raises ApiError."""
-    metadata = lease.document.get("metadata") or {}
-    preconditions = {key: metadata.get(key) for key in ("uid", "resourceVersion")}
+    preconditions = {key: dig(lease.document, "metadata", key) for key in ("uid", "resourceVersion")}
     options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
     return _unless_changed(lambda: client.json("DELETE", _path(lease.name, namespace), options))
 

@@ -97,10 +97,10 @@ def _nodes(client: ApiClient, selector: str) -> list[NodeObject]:
 def _node(item: t.Any) -> NodeObject:
     conditions = items(dig(item, "status", "conditions"))
     ready = next((entry for entry in conditions if dig(entry, "type") == "Ready"), None)
-    addresses = {dig(entry, "type"): text(dig(entry, "address")) for entry in items(dig(item, "status", "addresses"))}
+    addresses = [text(dig(entry, "address")) for entry in items(dig(item, "status", "addresses")) if dig(entry, "type") == "InternalIP"]
     return NodeObject(
         name=text(dig(item, "metadata", "name")) or "",
-        address=addresses.get("InternalIP"),
+        address=addresses[0] if addresses else None,
         ready=text(dig(ready, "status")) or "",
         message=(text(dig(ready, "message")) or "")[:_LONGEST_MESSAGE],
         cordoned=dig(item, "spec", "unschedulable") is True,

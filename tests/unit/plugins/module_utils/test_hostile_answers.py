@@ -19,6 +19,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils import (
     _health,
     _lease,
     _node_access,
+    _node_objects,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiClient, ApiError, ApiResponse
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
@@ -46,7 +47,8 @@ QUESTIONS: dict[str, t.Callable[[ApiClient], object]] = {
     "release": lambda client: _lease.release_lease(client, "kube-scheduler", "x"),
     "members": _etcd.members,
     "status": _etcd.endpoint_status,
-    "nodes": _cluster_health._control_plane_nodes,
+    "nodes": _node_objects.control_plane_nodes,
+    "node lease": lambda client: _node_objects.node_lease(client, "a"),
 }
 
 
@@ -99,6 +101,7 @@ GOOD: dict[str, t.Any] = {
     },
 }
 GOOD["release"] = GOOD["lease"]
+GOOD["node lease"] = {"items": [GOOD["lease"]]}
 
 
 @pytest.mark.parametrize("question", sorted(QUESTIONS))
@@ -126,12 +129,12 @@ def test_an_alarm_that_cannot_be_read_is_one(errors: object, alarms: object) -> 
 @pytest.mark.parametrize("entries", ["x", 7, {"a": 1}, [None], [[]], [{}], [{"metadata": {}}], [{"metadata": {"name": 5}}]])
 def test_a_garbled_list_of_nodes_does_not_pass_for_a_cluster_of_one(entries: object) -> None:
     with pytest.raises(ApiError, match="garbled"):
-        _cluster_health._control_plane_nodes(Canned({"items": entries}))
+        _node_objects.control_plane_nodes(Canned({"items": entries}))
 
 
 def test_lists_that_nobody_has_do_not_become_threads() -> None:
     with pytest.raises(ApiError, match="more than can be believed"):
-        _cluster_health._control_plane_nodes(Canned({"items": GOOD["nodes"]["items"] * 10_000}))
+        _node_objects.control_plane_nodes(Canned({"items": GOOD["nodes"]["items"] * 10_000}))
     with pytest.raises(ApiError, match="10000 members"):
         _etcd.members(Canned({"members": [{"ID": str(number)} for number in range(10_000)]}))
     with pytest.raises(ApiError, match="not all of them different"):
