@@ -14,6 +14,8 @@ author:
 description:
   - Finds the certificates of a node of a kubeadm cluster from the flags of its running components, the static-pod manifests and the
     kubelet's configuration, not from a list of paths, and connects to each address where a component serves.
+  - An etcd outside of the cluster is found as well, as a unit of systemd (by flags, environment or configuration file) or as a static
+    pod of a kubelet that has no API server.
   - "Returns one record for each certificate: what it says, how long it lasts, which CA signs it, whether this node can renew it, whether
     the processes that read it have what lies on disk (and by which proof that is known), and what is wrong with it."
   - Reads only. A file that cannot be understood is a finding of its record; the module does not fail because of it.
@@ -278,6 +280,11 @@ node:
       type: list
       elements: str
       sample: [kube-scheduler]
+    signs:
+      description: Names of the certificate authorities whose keys are on this node.
+      type: list
+      elements: str
+      sample: [ca, front-proxy-ca, etcd/ca]
     unfinished_run:
       description: Id of a rotation that was stopped half-way on this node; the next one ends it first.
       type: str
@@ -317,6 +324,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._inspection imp
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import StateFolder
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Finding
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewable import authorities_with_key
 
 _DAY = 86400
 
@@ -350,6 +358,7 @@ def inspect(params: dict[str, t.Any], now: datetime) -> dict[str, t.Any]:
     described = node_to_dict(node, params["cluster"], now)
     described["certificate_validity_seconds"] = asked.certificate_validity_seconds()
     described["leads"] = list(asked.leads())
+    described["signs"] = authorities_with_key(node)
     described["unfinished_run"], problems = unfinished_run(StateFolder())
     return {
         "certificates": [record_to_dict(record) for record in records],

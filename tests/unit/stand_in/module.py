@@ -40,6 +40,8 @@ SPECS: dict[str, dict[str, t.Any]] = {
                 "name": {"type": "str", "required": True},
                 "action": {"choices": ["renew", "activate"], "default": "renew"},
                 "fingerprint_sha256": {"type": "str"},
+                "signed_by": {"type": "str"},
+                "certificate": {"type": "str"},
             },
         },
         "private_key": {"choices": ["regenerate", "keep"], "default": "regenerate", "no_log": False},
@@ -47,6 +49,23 @@ SPECS: dict[str, dict[str, t.Any]] = {
         "keep_backups": {"type": "int", "default": 10},
         **RESTART,
         **TIMEOUTS,
+    },
+    "certificate_request": {
+        "run_id": {"type": "str", "required": True},
+        "names": {"type": "list", "elements": "str", "required": True},
+        "private_key": {"choices": ["regenerate", "keep"], "default": "regenerate", "no_log": False},
+        "validity_days": {"type": "int"},
+    },
+    "certificate_signing": {
+        "requests": {
+            "type": "list",
+            "elements": "dict",
+            "required": True,
+            "options": {
+                **{name: {"type": "str", "required": True} for name in ("name", "request", "certificate")},
+                "validity_seconds": {"type": "int", "required": True},
+            },
+        },
     },
     "certificate_rollback": {"run_id": {"type": "str"}, **RESTART, **TIMEOUTS},
 }
@@ -60,7 +79,14 @@ def main() -> None:
     with open(path, encoding="utf-8") as stored:
         node = json.load(stored)
     node["calls"].append({"module": name, "check_mode": module.check_mode, "params": dict(module.params)})
-    plays = {"certificate_info": info, "cluster_health_info": health, "certificate_rotation": rotate, "certificate_rollback": roll_back}
+    plays = {
+        "certificate_info": info,
+        "cluster_health_info": health,
+        "certificate_request": ask,
+        "certificate_signing": sign,
+        "certificate_rotation": rotate,
+        "certificate_rollback": roll_back,
+    }
     result = plays[name](node, module)
     with open(path, "w", encoding="utf-8") as stored:
         json.dump(node, stored)
@@ -74,7 +100,7 @@ def info(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
     if node.get("broken"):
         return {"failed": True, "msg": node["broken"]}
     certificates = [dict(record, cluster=module.params["cluster"] or record["cluster"]) for record in node["certificates"]]
-    described = {"certificate_validity_seconds": node.get("validity"), "leads": node.get("leads", [])}
+    described = {"certificate_validity_seconds": node.get("validity"), "leads": node.get("leads", []), "signs": node.get("signs", [])}
     return {"changed": False, "certificates": certificates, "node": described, "problems": []}
 
 
@@ -83,6 +109,21 @@ def health(node: dict[str, t.Any], _module: AnsibleModule) -> dict[str, t.Any]:
     verdict = node["health"].pop(0) if len(node["health"]) > 1 else node["health"][0]
     checks = [] if verdict == "healthy" else [{"name": "etcd", "ok": False, "message": "no leader", "caused_by_expired": []}]
     return {"changed": False, "verdict": verdict, "msg": "%s: etcd: no leader" % verdict, "checks": checks}
+
+
+def ask(_node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
+    """A request for each name."""
+    names = module.params["names"]
+    requests = [{"name": name, "request": "asks for %s" % name, "certificate": "old", "validity_seconds": YEAR} for name in names]
+    return {"changed": True, "requests": requests}
+
+
+def sign(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
+    """What was asked for, or a refusal."""
+    if node.get("refuses"):
+        return {"failed": True, "msg": node["refuses"]}
+    requests = module.params["requests"]
+    return {"changed": False, "certificates": [{"name": one["name"], "certificate": "signed: %s" % one["request"]} for one in requests]}
 
 
 def rotate(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:

@@ -244,7 +244,7 @@ def test_etcd_as_a_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
         monkeypatch.setattr(_activation, "list_processes", listed)
         monkeypatch.setattr(_activation, "restart_unit_within", restart)
-        flags = {"listen-client-urls": ("https://" + server.address,)}
+        flags: dict[str, tuple[str, ...]] = {"listen-client-urls": ("https://" + server.address,)}
         node.components["etcd"] = Component("etcd", flags, unit="etcd.service", process=ours.process())
         result = restart_component(node.components["etcd"], start_timeout=30, node=node.node())
         assert asked == ["etcd.service"]

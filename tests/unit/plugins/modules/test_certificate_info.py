@@ -80,7 +80,7 @@ def test_the_documentation_names_every_key(tmp_path: Path) -> None:
     documented = yaml.safe_load(certificate_info.RETURN)
     assert set(documented["certificates"]["contains"]) == set(Record.__dataclass_fields__)
     described = node_to_dict(tree.discover(), None, datetime.now(timezone.utc))
-    assert set(documented["node"]["contains"]) == {*described, "certificate_validity_seconds", "leads", "unfinished_run"}
+    assert set(documented["node"]["contains"]) == {*described, "certificate_validity_seconds", "leads", "signs", "unfinished_run"}
 
 
 @pytest.mark.parametrize(("state", "found"), [("applied", "run-1"), ("committed", None)])
