@@ -58,11 +58,13 @@ def discover(
     proc: str = "/proc",
     kubelet_config: str = KUBELET_DEFAULT_CONFIG,
     unit_folders: t.Sequence[str] = UNIT_FOLDERS,
+    etcd_unit: bool = True,
 ) -> Node:
     """What is on this node: components with their processes and addresses, and credentials.
 
     `now` is kept for callers that stamp their results with one time; nothing here depends on it. `proc`, `kubelet_config` and
-    `unit_folders` are where to look for processes, and for the configuration of a kubelet and for an etcd that do not run.
+    `unit_folders` are where to look for processes, and for the configuration of a kubelet and for an etcd that do not run. Not
+    `etcd_unit`: an etcd that systemd runs here is known to be somebody else's.
     """
     del now
     running = own_processes(list_processes(proc, (*STATIC_POD_COMPONENTS, KUBELET)), proc)
@@ -75,7 +77,7 @@ def discover(
         known = components.get(manifest.component)
         if known is None or (known.process is None and component.process is not None):
             components[manifest.component] = component
-    if ETCD not in components:
+    if ETCD not in components and etcd_unit:
         etcd, unit_problems = find_etcd_unit(running, components.get(API_SERVER), proc, unit_folders)
         problems.extend(unit_problems)
         if etcd is not None:

@@ -38,6 +38,12 @@ options:
     description: A certificate that ends within so many days has the status V(critical).
     type: int
     default: 7
+  etcd_unit:
+    description:
+      - Whether an etcd that systemd runs on this host is the cluster's.
+      - The playbooks of this collection say so of control-plane nodes and of the hosts in the group of etcd.
+    type: bool
+    default: true
   kubernetes_dir:
     description: The folder of the node's Kubernetes configuration, for what no flag names, such as C(admin.conf).
     type: path
@@ -337,6 +343,7 @@ def main() -> None:
             "critical_days": {"type": "int", "default": 7},
             "kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"},
             "probe_timeout_seconds": {"type": "float", "default": 2.0},
+            "etcd_unit": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
@@ -351,7 +358,7 @@ def main() -> None:
 
 def inspect(params: dict[str, t.Any], now: datetime) -> dict[str, t.Any]:
     """The node's records as the module returns them."""
-    node = discover(now, params["kubernetes_dir"])
+    node = discover(now, params["kubernetes_dir"], etcd_unit=params["etcd_unit"])
     asked = Asked(node, now, params["probe_timeout_seconds"])
     thresholds = Thresholds(params["warn_days"] * _DAY, params["critical_days"] * _DAY)
     records = inspect_node(node, node.name or os.uname().nodename, params["cluster"], now, thresholds, params["probe_timeout_seconds"])

@@ -184,6 +184,16 @@ def test_an_etcd_outside_of_the_cluster(controller: Controller) -> None:
     assert "WARNING" not in shown.stderr + done.stderr + again.stderr
 
 
+def test_an_etcd_of_a_plain_worker_is_somebody_elses(controller: Controller) -> None:
+    """The groups of the inventory say whose it is."""
+    controller.node("cp", due())
+    controller.node("etcd", [], groups=("etcd", "kube_node"))
+    controller.node("worker", [], groups=("kube_node",))
+    assert controller.play(INSPECT).returncode == 0
+    asked = {name: controller.state(name)["calls"][0]["params"]["etcd_unit"] for name in ("cp", "etcd", "worker")}
+    assert asked == {"cp": True, "etcd": True, "worker": False}
+
+
 def test_a_signature_that_is_refused_ends_the_run(controller: Controller) -> None:
     """With nothing changed on the host that asked, and those after it untouched."""
     external_etcd(controller, refuses="No CA whose key is on this node has signed it.")

@@ -24,11 +24,13 @@ SPECS: dict[str, dict[str, t.Any]] = {
         "warn_days": {"type": "int", "default": 30},
         "critical_days": {"type": "int", "default": 7},
         "probe_timeout_seconds": {"type": "float", "default": 2},
+        "etcd_unit": {"type": "bool", "default": True},
     },
     "cluster_health_info": {
         "planned": {"type": "list", "elements": "str", "default": []},
         "planned_elsewhere": {"type": "list", "elements": "str", "default": []},
         "restarts": {"type": "list", "elements": "str", "default": []},
+        "etcd_unit": {"type": "bool", "default": True},
     },
     "certificate_rotation": {
         "run_id": {"type": "str", "required": True},

@@ -81,7 +81,7 @@ class EtcdHost:
         (self.unit_folder / name).write_text(unit % file if "%s" in unit else unit)
         (self.unit_folder / "multi-user.target.wants" / name).symlink_to(self.unit_folder / name)
 
-    def discover(self) -> Node:
+    def discover(self, etcd_unit: bool = True) -> Node:
         """What discovery finds here."""
         return discover(
             datetime.now(timezone.utc),
@@ -89,4 +89,5 @@ class EtcdHost:
             proc=str(self.proc),
             kubelet_config=str(self.root / "kubelet.yaml"),
             unit_folders=[str(self.unit_folder)],
+            etcd_unit=etcd_unit,
         )

@@ -140,6 +140,12 @@ def test_a_foreign_etcd_is_ignored(host: EtcdHost, cgroup: str, nesting: int) ->
     assert "no unit that runs etcd" in node.problems[0].message
 
 
+def test_an_etcd_that_is_known_to_be_somebody_elses(host: EtcdHost) -> None:
+    host.run()
+    host.enable()
+    assert host.discover(etcd_unit=False).components == {}
+
+
 def test_on_cgroup_v1_and_inside_a_container_with_its_own_systemd(host: EtcdHost) -> None:
     host.run(cgroup="12:cpu:/docker/0123\n" + IN_KIND, nesting=1)
     assert host.discover().components["etcd"].unit == "etcd.service"
