@@ -104,9 +104,9 @@ etcd_sign() {
 etcd_pair() {
 	in_node "$3" sh -ec '
 		umask 077
-		mkdir -p "$(dirname "$0")" "$(dirname "$2")"
-		openssl req -new -newkey rsa:2048 -nodes -keyout "$0" -subj "/CN=$1"' "$5" "$4" "$6" |
-		etcd_sign "$1" "$2" "$7" | in_node "$3" sh -c 'cat >"$0"' "$6"
+		mkdir -p "$(dirname "$0")"
+		openssl req -new -newkey rsa:2048 -nodes -keyout "$0" -subj "/CN=$1"' "$5" "$4" |
+		etcd_sign "$1" "$2" "$7" | in_node "$3" sh -ec 'mkdir -p "$(dirname "$0")"; cat >"$0"' "$6"
 }
 
 sans_of() { echo "DNS:localhost,IP:127.0.0.1,DNS:$1,IP:$(address_of "$1")"; }
