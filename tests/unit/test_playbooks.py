@@ -147,6 +147,16 @@ def test_the_leaders_have_their_turn_last(controller: Controller) -> None:
     assert [params["planned_elsewhere"] for params in asked["node1"]] == [[], []]
 
 
+def test_in_check_mode_the_nodes_before_have_nothing_new(controller: Controller) -> None:
+    """So that what has expired on them is still to be renewed, as on the nodes after."""
+    for name in ("node1", "node2"):
+        controller.node(name, due())
+    assert controller.play(ROTATE, "--check").returncode == 0
+    for name in ("node1", "node2"):
+        (gate,) = [call["params"] for call in controller.state(name)["calls"] if call["module"] == "cluster_health_info"]
+        assert gate["planned_elsewhere"] == ["apiserver"]
+
+
 def external_etcd(controller: Controller, **first: t.Any) -> None:
     """Three hosts of etcd, the first of which has the key of its CA, and a control plane that has etcd's CA without its key."""
     ca = authority(name="etcd/ca", fingerprint_sha256="e" * 64, component="etcd")
