@@ -12,7 +12,8 @@ cluster_up() {
 	case $kind in
 	single) name=certops ;;
 	ha) name=certops-ha ;;
-	*) die "up: \"$kind\" is no kind of cluster" '' 'lab/lab up single, or lab/lab up ha' ;;
+	external-etcd) name=certops-etcd ;;
+	*) die "up: \"$kind\" is no kind of cluster" '' 'lab/lab up single, lab/lab up ha, or lab/lab up external-etcd' ;;
 	esac
 	shift
 	while [ $# -gt 0 ]; do
@@ -28,6 +29,7 @@ cluster_up() {
 	done
 	check_name "$name"
 	check_validity "$validity"
+	if [ "$kind" = external-etcd ]; then seconds_of "${validity:-$A_YEAR}" >/dev/null; fi
 
 	docker_up
 	build_single
@@ -54,7 +56,12 @@ check_validity() {
 
 kubeconfig_path() { echo "$LAB_CACHE/$1.kubeconfig"; }
 nodes_of() { docker ps -a --filter "label=io.x-k8s.kind.cluster=$1" --format '{{.Names}}' | sort; }
-cluster_exists() { [ -n "$(nodes_of "$1")" ]; }
+# Those of an external etcd are no nodes for kind.
+machines_of() {
+	nodes_of "$1"
+	etcd_nodes_of "$1"
+}
+cluster_exists() { [ -n "$(machines_of "$1")" ]; }
 # nothing, for a cluster that the lab did not make
 settings_of() { cat "$LAB_CACHE/clusters/$1" 2>/dev/null || true; }
 k() { "$BIN/kubectl" --kubeconfig "$(kubeconfig_path "$1")" "${@:2}"; }
@@ -125,7 +132,8 @@ cluster_create() {
 # Called in a condition, so each command has to say that the next one needs it.
 cluster_begin() {
 	local name=$1 kind=$2 validity=$3
-	cluster_config "$kind" "$validity" |
+	if [ "$kind" = external-etcd ]; then etcd_begin "$name" "$validity" || return 1; fi
+	cluster_config "$kind" "$validity" "$name" |
 		"$BIN/kind" create cluster --name "$name" --config - --image "$NODE_IMAGE" --kubeconfig "$(kubeconfig_path "$name")" --wait 3m --retain &&
 		# First of all: a cluster may live four minutes only.
 		{ [ -z "$validity" ] || restore_validity "$name"; } &&
@@ -133,13 +141,12 @@ cluster_begin() {
 }
 
 cluster_config() {
-	cat "$LAB/clusters/$1.yaml"
-	[ -z "$2" ] || cat <<END
-kubeadmConfigPatches:
-- |
-  kind: ClusterConfiguration
-  certificateValidityPeriod: $2
-END
+	local kind=$1 validity=$2 name=$3
+	sed "s|@ETCD_CLIENT@|$(etcd_dir "$name")|" "$LAB/clusters/$kind.yaml"
+	[ -n "$validity" ] || [ "$kind" = external-etcd ] || return 0
+	printf 'kubeadmConfigPatches:\n- |\n  kind: ClusterConfiguration\n'
+	[ -z "$validity" ] || echo "  certificateValidityPeriod: $validity"
+	[ "$kind" != external-etcd ] || etcd_settings "$name" | sed 's/^/  /'
 }
 
 # The certificates are born with little time left; the cluster's own configuration says a year again, or whoever renews
@@ -171,12 +178,12 @@ cluster_remove() {
 		say "cluster $1: not there"
 	fi
 	rm -f "$LAB_CACHE/clusters/$1" "$(kubeconfig_path "$1")"
-	rm -rf "$(ssh_dir "$1")"
+	rm -rf "$(ssh_dir "$1")" "$(etcd_dir "$1")"
 }
 
 # As kind does it, without needing kind
 docker_remove() {
-	nodes_of "$1" | xargs docker rm -f -v
+	machines_of "$1" | xargs docker rm -f -v
 }
 
 cluster_kubeconfig() {
@@ -204,6 +211,7 @@ cluster_status() {
 	settings=$(settings_of "$1")
 	say "cluster $1: ${settings:-not made by the lab}"
 	docker ps -a --filter "label=io.x-k8s.kind.cluster=$1" --format '  {{.Names}}: {{.Status}}' | sort
+	docker ps -a --filter "label=$ETCD_LABEL=$1" --format '  {{.Names}}: {{.Status}}' | sort
 	if k "$1" get --raw /readyz --request-timeout 3s >/dev/null 2>&1; then
 		echo "  ready: export KUBECONFIG=$(kubeconfig_path "$1")"
 	else

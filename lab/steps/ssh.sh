@@ -19,7 +19,7 @@ cluster_inventory() {
 	dir=$(ssh_dir "$1")
 	(umask 077 && mkdir -p "$dir")
 	[ -s "$dir/key" ] || ssh-keygen -q -t ed25519 -N '' -C "lab $1" -f "$dir/key"
-	for node in $(kubernetes_nodes "$1"); do open_ssh "$node" <"$dir/key.pub" >"$dir/$node.known"; done
+	for node in $(kubernetes_nodes "$1") $(etcd_nodes_of "$1"); do open_ssh "$node" <"$dir/key.pub" >"$dir/$node.known"; done
 	cat "$dir"/*.known >"$dir/known_hosts"
 	write_inventory "$1" "$dir" >"$dir/inventory.yml"
 	echo "$dir/inventory.yml"
@@ -48,8 +48,14 @@ open_ssh() {
 	echo "$(address_of "$1") $(docker exec "$1" cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub)"
 }
 
+# group_members NAME GROUP:ROLE ETCD-HOSTS
+group_members() {
+	if [ "${2%:*}" = etcd ] && [ -n "$3" ]; then echo "$3"; else kubernetes_nodes "$1" "${2#*:}"; fi
+}
+
 write_inventory() {
-	local group node
+	local group node etcd
+	etcd=$(etcd_nodes_of "$1")
 	cat <<END
 # Made by lab/lab inventory $1
 all:
@@ -60,11 +66,11 @@ all:
     ansible_ssh_common_args: -o UserKnownHostsFile=$2/known_hosts -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes
   hosts:
 END
-	for node in $(kubernetes_nodes "$1"); do echo "    $node: {ansible_host: $(address_of "$node")}"; done
+	for node in $(kubernetes_nodes "$1") $etcd; do echo "    $node: {ansible_host: $(address_of "$node")}"; done
 	echo '  children:'
 	for group in kube_control_plane:control-plane etcd:control-plane kube_node:worker; do
 		echo "    ${group%:*}:"
 		echo '      hosts:'
-		for node in $(kubernetes_nodes "$1" "${group#*:}"); do echo "        $node:"; done
+		for node in $(group_members "$1" "$group" "$etcd"); do echo "        $node:"; done
 	done
 }

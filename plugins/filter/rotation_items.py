@@ -12,7 +12,7 @@ author:
 version_added: 0.1.0
 description:
   - Reduces the entries of a plan to the items that M(certops.kubernetes.certificate_rotation) takes.
-positional: host
+positional: host, signed
 options:
   _input:
     description: A plan, as P(certops.kubernetes.rotation_plan#filter) returns it.
@@ -23,6 +23,11 @@ options:
     description: Inventory name of the host.
     type: str
     required: true
+  signed:
+    description: What was signed for this host on another one, as M(certops.kubernetes.certificate_signing) returns it.
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = r"""

@@ -11,10 +11,10 @@ author:
   - certops.kubernetes contributors (@certops)
 version_added: 0.1.0
 description:
-  - A rotation handles one cluster, and only while all its control-plane nodes can be inspected.
+  - A rotation handles one cluster, and only while all its control-plane nodes and hosts of etcd can be inspected.
   - Nodes with different cluster CAs, front-proxy CAs, etcd CAs or service-account keys stand against it, and so does a clock that is more
     than five minutes wrong.
-positional: control_plane, inspections
+positional: control_plane, etcd, inspections
 options:
   _input:
     description: Certificate records, as M(certops.kubernetes.certificate_info) returns them.
@@ -26,6 +26,11 @@ options:
     type: list
     elements: str
     required: true
+  etcd:
+    description: Inventory names of the hosts of etcd, where these are others.
+    type: list
+    elements: str
+    default: []
   inspections:
     description: The results of M(certops.kubernetes.certificate_info) by inventory name. The nodes' clocks are in them.
     type: dict
@@ -36,7 +41,7 @@ EXAMPLES = r"""
 ---
 - name: Refuse before anything is changed
   ansible.builtin.assert:
-    that: (records | certops.kubernetes.rotation_obstacles(groups['kube_control_plane'])) == []
+    that: (records | certops.kubernetes.rotation_obstacles(groups['kube_control_plane'], groups['etcd'])) == []
 """
 
 RETURN = r"""

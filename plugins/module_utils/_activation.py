@@ -20,11 +20,17 @@ from datetime import datetime, timedelta, timezone
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._access import OWN_KUBECONFIG, expired_credentials, leader_client
 from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
+from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import KUBELET
 from ansible_collections.certops.kubernetes.plugins.module_utils._lease import Lease, get_lease, release_lease
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._processes import choose, list_processes, own_processes, process_alive
 from ansible_collections.certops.kubernetes.plugins.module_utils._readiness import readiness_probe
-from ansible_collections.certops.kubernetes.plugins.module_utils._stopping import Drain, restart_unit, stop_process
+from ansible_collections.certops.kubernetes.plugins.module_utils._stopping import (
+    Drain,
+    restart_unit,
+    restart_unit_within,
+    stop_process,
+)
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiClient
@@ -85,10 +91,13 @@ def restart_component(
         component = replace(component, process=_running(component))
     timeout = STOP_TIMEOUT_SECONDS.get(component.name, 5.0) if stop_timeout is None else stop_timeout
     watch = _Watch(node, component, start_timeout)
-    if component.unit:
+    if component.unit and component.name == KUBELET:
         watch.begin()
         restart_unit(component.unit, timeout=timeout + start_timeout)
         forced = False
+    elif component.unit:
+        watch.begin()
+        forced = restart_unit_within(component.unit, component.process, timeout)
     elif component.process is not None:
         watch.begin()
         forced = stop_process(component.process, timeout, Drain(component, meanwhile) if component.name == "kube-apiserver" else None)
@@ -124,7 +133,9 @@ def _running(component: Component) -> Process | None:
     argv = component.process.argv if component.process else (component.name,)
     running = own_processes(list_processes(names=[os.path.basename(argv[0])]))
     if component.unit:
-        outside = [candidate.process for candidate in running if candidate.pod_uid is None]
+        # A kubelet may put itself into another control group than its unit's, and there is but one; of etcd there may be several.
+        own = [one for one in running if one.pod_uid is None and (component.name == KUBELET or one.service == component.unit)]
+        outside = [candidate.process for candidate in own]
         return max(outside, key=lambda process: process.start_ticks, default=None)
     # Not every word must agree: the manifest may have been changed while the old process ran.
     chosen = choose(argv, running, exact=False)

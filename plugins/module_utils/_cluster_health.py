@@ -21,11 +21,12 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._etcd import (
     Status,
     address_of_url,
     ask_member,
+    endpoint_status,
     etcd_address,
     etcd_client,
     etcd_identity,
     etcd_servers,
-    members,
+    members_of,
     status_problem,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
@@ -95,7 +96,7 @@ def check_etcd_members(node: Node, now: datetime, restart_planned: bool = False)
     except CertopsError as exc:
         return Check(name, False, str(exc))
     try:
-        found = _members(servers, identity)
+        found = members_of(servers, identity, _TIMEOUT_SECONDS)
     except ApiError as exc:
         causes = _own_causes(node, exc, identity_name)
         message = explain("etcd does not answer at %s" % ", ".join(servers), exc, causes)
@@ -106,6 +107,7 @@ def check_etcd_members(node: Node, now: datetime, restart_planned: bool = False)
     states = _states(found, identity)
     problems = [problem for problem in (_problem(node, member, state) for member, state in zip(found, states)) if problem]
     well = {member.id: state for member, state in zip(found, states) if isinstance(state, Status)}
+    problems += _unlisted_problems(node, servers, found, identity)
     problems += [(problem, ()) for problem in (_leader_problem(well.values()), _lag_problem(found, well, identity)) if problem]
     if restart_planned and len(found) >= _QUORUM_MATTERS_FROM and len(well) - 1 <= len(found) // 2:
         numbers = (len(found), len(well))
@@ -113,17 +115,6 @@ def check_etcd_members(node: Node, now: datetime, restart_planned: bool = False)
     if problems or not found:
         return _failure(name, problems or [("etcd lists no member", ())], ": see etcd's log there")
     return Check(name, True, "etcd: %d of %d members answer, know the same leader and keep up" % (len(found), len(found)))
-
-
-def _members(servers: t.Sequence[str], identity: Identity) -> list[Member]:
-    """Asked of the first server that answers."""
-    error: ApiError | None = None
-    for server in servers:
-        try:
-            return members(etcd_client(server, identity, _TIMEOUT_SECONDS))
-        except CertopsError as exc:
-            error = error or (exc if isinstance(exc, ApiError) else ApiError(str(exc)))
-    raise t.cast("ApiError", error)
 
 
 def _states(found: t.Sequence[Member], identity: Identity) -> list[Status | ApiError]:
@@ -146,6 +137,22 @@ def _problem(node: Node, member: Member, state: Status | ApiError) -> tuple[str,
     if state.expired_side == "server":
         causes = ("etcd/server" if _is_own(node, member) else ELSEWHERE + "etcd/server",)
     return explain("%s does not answer" % who, state, causes), causes
+
+
+def _unlisted_problems(
+    node: Node, servers: t.Sequence[str], found: t.Sequence[Member], identity: Identity
+) -> list[tuple[str, tuple[str, ...]]]:
+    """What is wrong with addresses that the API server uses and no member calls its own."""
+    listed = {address_of_url(url) for member in found for url in member.client_urls}
+    problems = []
+    for server in servers if "etcd" not in node.components else ():
+        try:
+            if server not in listed:
+                endpoint_status(etcd_client(server, identity, _TIMEOUT_SECONDS))
+        except ApiError as exc:
+            causes = _own_causes(node, exc, "apiserver-etcd-client")
+            problems.append((explain("the API server's etcd server %s does not answer" % server, exc, causes), causes))
+    return problems
 
 
 def _is_own(node: Node, member: Member) -> bool:

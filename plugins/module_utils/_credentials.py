@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import re
 import typing as t
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import
     API_SERVER,
     AUTHORITIES,
     ETCD,
+    ETCD_CLIENT_PAIRS,
     HOT,
     KUBECONFIGS,
     KUBELET,
@@ -31,6 +33,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import
     SELF,
     SERVICE_ACCOUNT_PRIVATE,
     SERVICE_ACCOUNT_PUBLIC,
+    PairRule,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._manifests import host_path
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Component, Credential, ReaderSpec
@@ -75,48 +78,68 @@ def _with_readers(known: tuple[ReaderSpec, ...], further: tuple[ReaderSpec, ...]
 def find_credentials(components: t.Mapping[str, Component], kubelet: KubeletSettings, kubernetes_dir: str) -> dict[str, Credential]:
     """The credentials of a node, in the order in which people read them. Files are looked at only to tell their kind."""
     collection = _Collection()
-    _add_pairs(collection, components)
+    authorities = _add_pairs(collection, components)
     _add_kubeconfigs(collection, components)
     _add_peoples(collection, components, kubernetes_dir)
     if kubelet.present:
         _add_kubelet(collection, kubelet)
     _add_authorities(collection, components, kubelet)
     _add_service_account(collection, components)
-    return collection.found
+    return {name: _under_its_authority(credential, authorities.get(name), collection) for name, credential in collection.found.items()}
 
 
-def _add_pairs(collection: _Collection, components: t.Mapping[str, Component]) -> None:
+def _under_its_authority(credential: Credential, path: str | None, collection: _Collection) -> Credential:
+    """With the name of the authority that lies at `path`: etcd may have one for its peers and another one for its clients."""
+    names = (name for name, authority in collection.found.items() if authority.kind == "ca" and authority.cert_path == path)
+    return replace(credential, ca=next(names, credential.ca))
+
+
+def _add_pairs(collection: _Collection, components: t.Mapping[str, Component]) -> dict[str, str]:
+    """Add what the flags name. Returns, by the credentials' names, where the authorities lie of which that is known."""
+    authorities = {}
     for rule in PAIRS:
         component = components.get(rule.component)
         cert = component.flag(rule.cert_flag) if component else None
         if component is None or not cert:
             continue
-        key = component.flag(rule.key_flag)
-        credential = Credential(
-            name=rule.name,
-            kind="pair",
-            cert_path=host_path(cert, component.mounts),
-            key_path=host_path(key, component.mounts) if key else None,
-            usage=rule.usage,
-            component=rule.component,
-            ca=rule.ca,
-            presented_by=rule.component,
-            presented_to=rule.presented_to,
-            readers=(ReaderSpec(rule.component, rule.reload, cert),),
-        )
+        credential = _pair(rule, component, cert)
         collection.add(credential)
+        authority = component.flag(rule.authority_flag) if rule.authority_flag else None
+        if authority:
+            authorities[credential.name] = host_path(authority, component.mounts)
         if rule.name == "etcd/server":
-            _add_healthcheck(collection, credential)
+            for client in _client_pairs_beside(credential):
+                if client.cert_path not in {known.cert_path for known in collection.found.values()}:
+                    collection.add(client)
+    return authorities
 
 
-def _add_healthcheck(collection: _Collection, server: Credential) -> None:
-    """kubeadm puts a client pair for people and probes beside etcd's own; no flag names it, no process keeps it."""
-    folder = os.path.dirname(server.cert_path)
-    cert, key = (os.path.join(folder, "healthcheck-client" + suffix) for suffix in (".crt", ".key"))
-    if os.path.lexists(cert) or os.path.lexists(key):
-        collection.add(
-            Credential("etcd/healthcheck-client", "pair", cert, key, "client", ETCD, "etcd/ca", presented_by="user", presented_to=ETCD)
-        )
+def _pair(rule: PairRule, component: Component, cert: str) -> Credential:
+    path, key = host_path(cert, component.mounts), component.flag(rule.key_flag)
+    return Credential(
+        name=rule.name or path,
+        kind="pair",
+        cert_path=path,
+        key_path=host_path(key, component.mounts) if key else None,
+        usage=rule.usage,
+        component=rule.component,
+        ca=rule.ca,
+        presented_by=rule.component,
+        presented_to=rule.presented_to,
+        readers=(ReaderSpec(rule.component, rule.reload, cert),),
+    )
+
+
+def _client_pairs_beside(server: Credential) -> t.Iterator[Credential]:
+    """The client pairs for people and probes that kubeadm and kubespray put beside etcd's own."""
+    folder, name = os.path.split(server.cert_path)
+    for convention in ETCD_CLIENT_PAIRS:
+        match = re.match(convention.beside + "$", name)
+        if match:
+            cert, key = (os.path.join(folder, file.replace("HOST", match.group(1))) for file in (convention.cert, convention.key))
+            if os.path.lexists(cert) or os.path.lexists(key):
+                own = convention.name or cert
+                yield Credential(own, "pair", cert, key, "client", ETCD, "etcd/ca", presented_by="user", presented_to=ETCD)
 
 
 def _add_kubeconfigs(collection: _Collection, components: t.Mapping[str, Component]) -> None:
@@ -168,6 +191,12 @@ def _add_peoples(collection: _Collection, components: t.Mapping[str, Component],
 
 
 def _add_kubelet(collection: _Collection, kubelet: KubeletSettings) -> None:
+    if not kubelet.standalone:
+        _add_kubelet_client(collection, kubelet)
+    collection.add(_kubelet_serving(kubelet))
+
+
+def _add_kubelet_client(collection: _Collection, kubelet: KubeletSettings) -> None:
     files = _referenced_files(kubelet.kubeconfig)
     current = os.path.join(kubelet.cert_dir, "kubelet-client-current.pem")
     if files is None and kubelet.enabled("rotate-certificates", "rotateCertificates") and os.path.lexists(current):
@@ -176,7 +205,6 @@ def _add_kubelet(collection: _Collection, kubelet: KubeletSettings) -> None:
         collection.add(_kubelet_client("kubelet.conf", "kubeconfig", kubelet.kubeconfig, kubelet.kubeconfig))
     if files is not None:
         collection.add(_kubelet_client("kubelet-client", "pair", files[0], files[1]))
-    collection.add(_kubelet_serving(kubelet))
 
 
 def _kubelet_client(name: str, kind: str, cert: str, key: str) -> Credential:
@@ -232,8 +260,10 @@ def _add_authorities(collection: _Collection, components: t.Mapping[str, Compone
 
 
 def _authority(name: str, path: str, component: str, reader: ReaderSpec) -> Credential:
-    """A CA; kubeadm (and everybody else) keeps its key beside it, with another suffix."""
-    key = os.path.splitext(path)[0] + ".key"
+    """A CA; its key, where it is on this node, lies beside it: `ca.key` (kubeadm) or `ca-key.pem` (kubespray, cfssl)."""
+    stem, suffix = os.path.splitext(path)
+    candidates = (stem + "-key" + suffix, stem + ".key") if suffix == ".pem" else (stem + ".key", stem + "-key.pem")
+    key = next((candidate for candidate in candidates if os.path.lexists(candidate)), candidates[0])
     return Credential(name, "ca", path, key, "ca", component, readers=(reader,))
 
 

@@ -4,7 +4,7 @@
 
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""The kubelet's configuration, the static-pod manifests and the running processes → what is on a node.
+"""The kubelet's configuration, the static-pod manifests, etcd's unit and the running processes → what is on a node.
 
 Reads files and `/proc`, changes nothing. What cannot be read is a problem of the result, never an error.
 """
@@ -15,9 +15,10 @@ import os
 import re
 import typing as t
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._credentials import find_credentials, read_kubeconfig
+from ansible_collections.certops.kubernetes.plugins.module_utils._etcd_config import ENVIRONMENT_PREFIX, addresses, etcd_flags
+from ansible_collections.certops.kubernetes.plugins.module_utils._etcd_units import find_etcd_unit
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_config import KubeletSettings, read_kubelet
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import (
@@ -37,9 +38,11 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import C
 from ansible_collections.certops.kubernetes.plugins.module_utils._processes import (
     RunningProcess,
     choose,
+    environment,
     list_processes,
     own_processes,
 )
+from ansible_collections.certops.kubernetes.plugins.module_utils._systemd_units import UNIT_FOLDERS
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import describe, parse_certificates
 
 if t.TYPE_CHECKING:
@@ -53,12 +56,19 @@ _MEANINGLESS_CLUSTERS = ("default-cluster",)
 
 
 def discover(
-    now: datetime, kubernetes_dir: str = "/etc/kubernetes", *, proc: str = "/proc", kubelet_config: str = KUBELET_DEFAULT_CONFIG
+    now: datetime,
+    kubernetes_dir: str = "/etc/kubernetes",
+    *,
+    proc: str = "/proc",
+    kubelet_config: str = KUBELET_DEFAULT_CONFIG,
+    unit_folders: t.Sequence[str] = UNIT_FOLDERS,
+    etcd_unit: bool = True,
 ) -> Node:
     """What is on this node: components with their processes and addresses, and credentials.
 
-    `now` is kept for callers that stamp their results with one time; nothing here depends on it. `proc` and `kubelet_config`
-    are where to look for processes and for the configuration of a kubelet that does not run.
+    `now` is kept for callers that stamp their results with one time; nothing here depends on it. `proc`, `kubelet_config` and
+    `unit_folders` are where to look for processes, and for the configuration of a kubelet and for an etcd that do not run. Not
+    `etcd_unit`: an etcd that systemd runs here is known to be somebody else's.
     """
     del now
     running = own_processes(list_processes(proc, (*STATIC_POD_COMPONENTS, KUBELET)), proc)
@@ -66,10 +76,16 @@ def discover(
     manifests, problems = read_manifests(kubelet.static_pod_path)
     components: dict[str, Component] = {}
     for manifest in manifests:
-        component = _component(manifest, running)
+        component, config_problems = _component(manifest, running, proc)
+        problems.extend(config_problems)
         known = components.get(manifest.component)
         if known is None or (known.process is None and component.process is not None):
             components[manifest.component] = component
+    if ETCD not in components and etcd_unit:
+        etcd, unit_problems = find_etcd_unit(running, components.get(API_SERVER), proc, unit_folders)
+        problems.extend(unit_problems)
+        if etcd is not None:
+            components[ETCD] = _with_endpoints(etcd)
     if kubelet.present:
         components[KUBELET] = _kubelet_component(kubelet)
     credentials = find_credentials(components, kubelet, kubernetes_dir)
@@ -89,11 +105,20 @@ def _kubelet_process(running: t.Sequence[RunningProcess]) -> t.Any:
     return kubelets[-1].process if kubelets else None
 
 
-def _component(manifest: Manifest, running: t.Sequence[RunningProcess]) -> Component:
+def _component(manifest: Manifest, running: t.Sequence[RunningProcess], proc: str) -> tuple[Component, tuple[Finding, ...]]:
     chosen = choose(manifest.argv, running, exact=False)
-    flags = parse_flags(chosen.argv if chosen else manifest.argv)
+    argv = chosen.argv if chosen else manifest.argv
+    flags = parse_flags(argv)
+    problems: tuple[Finding, ...] = ()
+    if manifest.component == ETCD:
+        given = environment(chosen.process.pid, ENVIRONMENT_PREFIX, proc) if chosen else {}
+        flags, problems = etcd_flags(argv, given, manifest.mounts)
     bare = Component(manifest.component, flags, manifest.path, process=chosen.process if chosen else None, mounts=manifest.mounts)
-    return replace(bare, endpoints=tuple(component_endpoints(bare)))
+    return _with_endpoints(bare), problems
+
+
+def _with_endpoints(component: Component) -> Component:
+    return replace(component, endpoints=tuple(component_endpoints(component)))
 
 
 def _kubelet_component(kubelet: KubeletSettings) -> Component:
@@ -105,8 +130,8 @@ def component_endpoints(component: Component) -> list[Endpoint]:
     """Where a component of the control plane or etcd serves TLS, by its flags."""
     if component.name == ETCD:
         return [
-            *_url_endpoints(component, "listen-client-urls", "etcd/server"),
-            *_url_endpoints(component, "listen-peer-urls", "etcd/peer"),
+            *_url_endpoints(component, "listen-client-urls", "advertise-client-urls", "etcd/server"),
+            *_url_endpoints(component, "listen-peer-urls", "initial-advertise-peer-urls", "etcd/peer"),
         ]
     port = as_port(component.flag("secure-port"), DEFAULT_PORTS.get(component.name, 0))
     if not port:
@@ -119,22 +144,19 @@ def component_endpoints(component: Component) -> list[Endpoint]:
     return [Endpoint(component.name, host if host not in _EVERY_ADDRESS else "127.0.0.1", port, credential)]
 
 
-def _url_endpoints(component: Component, flag: str, credential: str) -> t.Iterator[Endpoint]:
-    for url in (component.flag(flag) or "").split(","):
-        try:
-            parts = urlsplit(url.strip())
-            port = parts.port
-        except ValueError:
-            continue
-        if parts.scheme == "https" and parts.hostname is not None and port:
-            host = parts.hostname if parts.hostname not in _EVERY_ADDRESS else "127.0.0.1"
-            yield Endpoint(component.name, host, port, credential)
+def _url_endpoints(component: Component, flag: str, advertised: str, credential: str) -> t.Iterator[Endpoint]:
+    """Where it listens for TLS; for one that listens everywhere the address that others are told, which its certificate has to name."""
+    told = [host for _scheme, host, _port in addresses(component.flag(advertised)) if host not in _EVERY_ADDRESS]
+    for scheme, host, port in addresses(component.flag(flag)):
+        if scheme == "https":
+            yield Endpoint(component.name, (told or ["127.0.0.1"])[0] if host in _EVERY_ADDRESS else host, port, credential)
 
 
 def _node_name(components: t.Mapping[str, Component], kubelet: KubeletSettings, client: Credential | None) -> str | None:
     """Kubernetes' name of this node: the kubelet's flag, its certificate, its user in kubelet.conf, the host's name.
 
-    Only the certificate says it on a node that was joined: the kubelet.conf that comes of a TLS bootstrap names no user.
+    Only the certificate says it on a node that was joined: the kubelet.conf that comes of a TLS bootstrap names no user. A host that runs
+    nothing but etcd has none: no kubelet registers it.
     """
     override = kubelet.value("hostname-override")
     if override:
@@ -142,14 +164,13 @@ def _node_name(components: t.Mapping[str, Component], kubelet: KubeletSettings, 
     certified = _certified_name(client) if client is not None else None
     if certified:
         return certified
-    config = read_kubeconfig(kubelet.kubeconfig) if kubelet.present else None
+    config = read_kubeconfig(kubelet.kubeconfig) if kubelet.present and not kubelet.standalone else None
     for user in config.users if config is not None else ():
         match = _NODE_USER.match(user)
         if match:
             return match.group(1)
-    if not kubelet.present and not components:
-        return None
-    return os.uname().nodename.lower()
+    registered = kubelet.present and not kubelet.standalone
+    return os.uname().nodename.lower() if registered or set(components) - {ETCD, KUBELET} else None
 
 
 def _certified_name(client: Credential) -> str | None:
@@ -167,8 +188,8 @@ def _cluster_name(components: t.Mapping[str, Component], kubelet: KubeletSetting
     flag = manager.flag("cluster-name") if manager else None
     if flag:
         return flag
-    for path in (os.path.join(kubernetes_dir, "admin.conf"), kubelet.kubeconfig):
-        config = read_kubeconfig(path)
+    for path in (os.path.join(kubernetes_dir, "admin.conf"), None if kubelet.standalone else kubelet.kubeconfig):
+        config = read_kubeconfig(path) if path else None
         context = config.contexts.get(config.current_context or "") if config is not None else None
         if context is not None and context.cluster and context.cluster not in _MEANINGLESS_CLUSTERS:
             return context.cluster
@@ -182,8 +203,8 @@ def _nothing_here(components: t.Mapping[str, Component], kubelet: KubeletSetting
         Finding(
             code="missing",
             severity="critical",
-            message="There is no kubelet on this host and no static-pod manifest in %s." % kubelet.static_pod_path,
-            remedy="Check that this host is a node of a Kubernetes cluster, that the task runs as root (become), and kubernetes_dir (%s)."
+            message="There is no kubelet on this host, no static-pod manifest in %s and no unit that runs etcd." % kubelet.static_pod_path,
+            remedy="Check that this host belongs to a Kubernetes cluster, that the task runs as root (become), and kubernetes_dir (%s)."
             % kubernetes_dir,
         )
     ]

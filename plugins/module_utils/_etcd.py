@@ -23,8 +23,9 @@ if t.TYPE_CHECKING:
 
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node
 
-# Client certificates that etcd accepts, the least powerful first.
-IDENTITIES = ("etcd/healthcheck-client", "apiserver-etcd-client", "etcd/server")
+# Client certificates that etcd accepts, those made for asking it first.
+_IDENTITIES = ("etcd/healthcheck-client", "apiserver-etcd-client")
+_LAST_IDENTITY = "etcd/server"
 
 # Each member is asked at once, in a thread; etcd's own advice is seven of them.
 _MOST_MEMBERS = 50
@@ -68,7 +69,7 @@ def etcd_identity(node: Node, now: datetime) -> tuple[str, Identity]:
     if ca is None:
         raise CertopsError("this node's etcd CA is not known, so that etcd cannot be asked")
     readable, reasons = [], []
-    for name in IDENTITIES:
+    for name in _identities(node):
         credential = node.credentials.get(name)
         if credential is None or credential.key_path is None:
             continue
@@ -82,6 +83,14 @@ def etcd_identity(node: Node, now: datetime) -> tuple[str, Identity]:
     if readable:
         return readable[0]
     raise CertopsError("no client certificate of this node can be used to ask etcd: %s" % ("; ".join(reasons) or "none is known"))
+
+
+def _identities(node: Node) -> list[str]:
+    """kubeadm's names, then other client pairs for etcd that lie on the node (kubespray's), then what etcd itself has."""
+    clients = [
+        name for name, credential in node.credentials.items() if credential.component == "etcd" and credential.presented_to == "etcd"
+    ]
+    return list(dict.fromkeys([*_IDENTITIES, *clients, _LAST_IDENTITY]))
 
 
 def etcd_address(node: Node) -> str:
@@ -115,11 +124,11 @@ def members(client: ApiClient) -> list[Member]:
     """The members of the cluster, read through its leader, which proves a quorum. Raises ApiError."""
     path = "/v3/cluster/member/list"
     try:
-        answer = client.json("POST", path, {"linearizable": True})
+        answer = _ask(client, path, {"linearizable": True})
     except ApiError as exc:
         if exc.status != 400:  # etcd < 3.5 does not know the field, and always reads through the leader
             raise
-        answer = client.json("POST", path, {})
+        answer = _ask(client, path, {})
     entries = items(answer.get("members"))
     try:
         found = [_member(entry) for entry in entries[:_MOST_MEMBERS]]
@@ -131,10 +140,33 @@ def members(client: ApiClient) -> list[Member]:
     return found
 
 
+def members_of(servers: t.Sequence[str], identity: Identity, timeout: float = 5.0) -> list[Member]:
+    """The members, asked of the first server that answers. Raises the first one's ApiError when none does."""
+    error: ApiError | None = None
+    for server in servers:
+        try:
+            return members(etcd_client(server, identity, timeout))
+        except CertopsError as exc:
+            error = error or (exc if isinstance(exc, ApiError) else ApiError(str(exc)))
+    raise t.cast("ApiError", error)
+
+
+def _ask(client: ApiClient, path: str, body: dict[str, t.Any]) -> dict[str, t.Any]:
+    try:
+        return client.json("POST", path, body)
+    except ApiError as exc:
+        if exc.status != 404:
+            raise
+        # etcd before 3.5 has it off when a configuration file does not say otherwise.
+        raise ApiError(
+            "%s; its JSON gateway is switched off, without which it is not asked: set enable-grpc-gateway: true" % exc, status=exc.status
+        ) from exc
+
+
 def endpoint_status(client: ApiClient) -> Status:
     """What this member says of itself. Raises ApiError."""
     path = "/v3/maintenance/status"
-    answer = client.json("POST", path, {})
+    answer = _ask(client, path, {})
     try:
         return Status(
             member_id=_number(dig(answer, "header", "member_id")),
@@ -218,7 +250,6 @@ def _member(entry: t.Any) -> Member:
 
 
 __all__ = (
-    "IDENTITIES",
     "Member",
     "Status",
     "address_of_url",
@@ -229,5 +260,6 @@ __all__ = (
     "etcd_identity",
     "etcd_servers",
     "members",
+    "members_of",
     "status_problem",
 )

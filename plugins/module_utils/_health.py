@@ -57,6 +57,7 @@ _SYSTEMCTL_TIMEOUT_SECONDS = 10
 # Without these the API server cannot reach etcd.
 _ETCD_CREDENTIALS = ("apiserver-etcd-client", "etcd/server", "etcd/peer", "etcd/ca")
 _API_CREDENTIALS = ("apiserver", "ca", *_ETCD_CREDENTIALS)
+_LOG_OF_A_POD = "`journalctl -u kubelet` and etcd's log there"
 _KUBELET_CREDENTIALS = ("kubelet-client", "kubelet.conf")
 
 
@@ -169,7 +170,8 @@ def _check_etcd(node: Node, now: datetime) -> Check:
         causes = _etcd_causes(node, now, exc, identity_name)
         return Check(name, False, explain("etcd on this node does not answer", exc, causes), causes)
     if problem:
-        return Check(name, False, "%s: see `journalctl -u kubelet` and etcd's log there" % problem)
+        unit = node.components["etcd"].unit
+        return Check(name, False, "%s: see %s" % (problem, "`journalctl -u %s`" % unit if unit else _LOG_OF_A_POD))
     return Check(name, True, "this node's etcd member answers and knows a leader of %d" % len(found))
 
 
@@ -206,6 +208,8 @@ def _check_lease(node: Node, component: Component, now: datetime) -> Check:
 
 def _check_kubelet(node: Node, now: datetime) -> list[Check]:
     kubelet = node.components.get("kubelet")
+    if kubelet is None and node.components and all(component.unit for component in node.components.values()):
+        return []  # systemd starts what is stopped here
     if kubelet is None:
         return [Check("kubelet", False, "no kubelet was found on this node: nothing would start a stopped component again")]
     causes = expired_credentials(node, _KUBELET_CREDENTIALS, now)

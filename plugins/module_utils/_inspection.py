@@ -201,7 +201,10 @@ def _remedy(credential: Credential, renewable: Renewability) -> str:
     if credential.managed_by == "kubelet":
         return "The kubelet renews it by itself after 70 to 90 % of its lifetime: if it did not, look at its log and at rotateCertificates."
     if renewable.externally_managed:
-        return "Have it signed anew where the key of its CA is kept (%s)." % renewable.because
+        return (
+            "certops.kubernetes.rotate has it signed where the key of its CA is kept, if that host is in its run (here: %s)."
+            % renewable.because
+        )
     return "It cannot be renewed here yet: %s." % renewable.because
 
 

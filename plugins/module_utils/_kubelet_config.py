@@ -51,6 +51,11 @@ class KubeletSettings:
         return self.value("kubeconfig") or os.path.join(self.kubernetes_dir, "kubelet.conf")
 
     @property
+    def standalone(self) -> bool:
+        """Whether it runs static pods only and is no client of an API server, as on hosts that kubeadm made for etcd alone."""
+        return self.process is not None and not self.value("kubeconfig") and not self.value("bootstrap-kubeconfig")
+
+    @property
     def static_pod_path(self) -> str:
         """Directory (or file) of the static-pod manifests; kubeadm's when nothing is configured."""
         return self.value("pod-manifest-path", "staticPodPath") or os.path.join(self.kubernetes_dir, "manifests")

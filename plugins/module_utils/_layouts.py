@@ -42,16 +42,21 @@ KUBELET_DEFAULT_CERT_DIR = "/var/lib/kubelet/pki"
 
 @dataclass(frozen=True)
 class PairRule:
-    """A flag and its partner that name a certificate and its key."""
+    """A flag and its partner that name a certificate and its key.
+
+    `name` None: it is called by its path. `authority_flag` names the file of the authority that signs it, where that is told; `ca` is
+    what an authority is called where it is not.
+    """
 
     component: str
     cert_flag: str
     key_flag: str
-    name: str
+    name: str | None
     usage: str
     ca: str | None
     presented_to: str
     reload: str
+    authority_flag: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,20 @@ class AuthorityRule:
 
 
 @dataclass(frozen=True)
+class ClientPairConvention:
+    """A client pair for etcd that no flag names and no process keeps: it lies beside the server's, and people and probes use it.
+
+    `beside` is what the server's certificate is called; its group is what HOST stands for in the files' names. `name` None: it is
+    called by its path.
+    """
+
+    beside: str
+    cert: str
+    key: str
+    name: str | None
+
+
+@dataclass(frozen=True)
 class ConventionalKubeconfig:
     """A kubeconfig that no flag names: kubeadm writes it for people."""
 
@@ -84,7 +103,7 @@ class ConventionalKubeconfig:
 PAIRS = (
     PairRule(API_SERVER, "tls-cert-file", "tls-private-key-file", "apiserver", "server", "ca", "clients of the API", HOT),
     PairRule(API_SERVER, "kubelet-client-certificate", "kubelet-client-key", "apiserver-kubelet-client", "client", "ca", KUBELET, HOT),
-    PairRule(API_SERVER, "etcd-certfile", "etcd-keyfile", "apiserver-etcd-client", "client", "etcd/ca", ETCD, HOT),
+    PairRule(API_SERVER, "etcd-certfile", "etcd-keyfile", "apiserver-etcd-client", "client", "etcd/ca", ETCD, HOT, "etcd-cafile"),
     PairRule(
         API_SERVER,
         "proxy-client-cert-file",
@@ -95,8 +114,14 @@ PAIRS = (
         "aggregated API servers",
         HOT,
     ),
-    PairRule(ETCD, "cert-file", "key-file", "etcd/server", "server+client", "etcd/ca", "clients of etcd", HOT),
-    PairRule(ETCD, "peer-cert-file", "peer-key-file", "etcd/peer", "server+client", "etcd/ca", "other etcd members", HOT),
+    PairRule(ETCD, "cert-file", "key-file", "etcd/server", "server+client", "etcd/ca", "clients of etcd", HOT, "trusted-ca-file"),
+    PairRule(ETCD, "client-cert-file", "client-key-file", None, "client", "etcd/ca", ETCD, HOT, "trusted-ca-file"),
+    PairRule(
+        ETCD, "peer-cert-file", "peer-key-file", "etcd/peer", "server+client", "etcd/ca", "other etcd members", HOT, "peer-trusted-ca-file"
+    ),
+    PairRule(
+        ETCD, "peer-client-cert-file", "peer-client-key-file", None, "client", "etcd/ca", "other etcd members", HOT, "peer-trusted-ca-file"
+    ),
     PairRule(CONTROLLER_MANAGER, "tls-cert-file", "tls-private-key-file", "controller-manager-serving", "server", None, "probes", HOT),
     PairRule(SCHEDULER, "tls-cert-file", "tls-private-key-file", "scheduler-serving", "server", None, "probes", HOT),
 )
@@ -121,6 +146,14 @@ AUTHORITIES = (
     AuthorityRule(ETCD, "trusted-ca-file", "etcd/ca", RESTART),
     AuthorityRule(ETCD, "peer-trusted-ca-file", "etcd/ca", RESTART),
     AuthorityRule(API_SERVER, "etcd-cafile", "etcd/ca", RESTART),
+)
+
+# kubeadm's (`cmd/kubeadm/app/constants`) and kubespray's (`roles/etcd/templates/make-ssl-etcd.sh.j2`). kubespray's first etcd host keeps
+# copies of all hosts' pairs; only those of the host that etcd's own certificate names are this host's.
+ETCD_CLIENT_PAIRS = (
+    ClientPairConvention(r"(.*)", "healthcheck-client.crt", "healthcheck-client.key", "etcd/healthcheck-client"),
+    ClientPairConvention(r"member-(.+)\.pem", "admin-HOST.pem", "admin-HOST-key.pem", None),
+    ClientPairConvention(r"member-(.+)\.pem", "node-HOST.pem", "node-HOST-key.pem", None),
 )
 
 PEOPLES_KUBECONFIGS = (ConventionalKubeconfig("admin.conf", "user"), ConventionalKubeconfig("super-admin.conf", "user"))
@@ -162,6 +195,7 @@ __all__ = (
     "CONTROLLER_MANAGER",
     "DEFAULT_PORTS",
     "ETCD",
+    "ETCD_CLIENT_PAIRS",
     "HOT",
     "KUBECONFIGS",
     "KUBELET",
@@ -176,6 +210,7 @@ __all__ = (
     "SERVICE_ACCOUNT_PUBLIC",
     "STATIC_POD_COMPONENTS",
     "AuthorityRule",
+    "ClientPairConvention",
     "ConventionalKubeconfig",
     "KubeconfigRule",
     "PairRule",

@@ -26,7 +26,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._api import (
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
 from ansible_collections.certops.kubernetes.plugins.module_utils._documents import dig, items
-from ansible_collections.certops.kubernetes.plugins.module_utils._etcd import etcd_address, etcd_client, members
+from ansible_collections.certops.kubernetes.plugins.module_utils._etcd import etcd_servers, members_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._health import Health, check_health
 from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import Thresholds, inspect_node
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
@@ -38,7 +38,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._other_tools im
 from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credentials import identity_from_kubeconfig, identity_from_pair
 
 if t.TYPE_CHECKING:
-    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node, Record
+    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Credential, Node, Record
 
 _API_TIMEOUT_SECONDS = 5.0
 
@@ -120,9 +120,13 @@ def client_proof(node: Node, name: str, fingerprint: str) -> ClientProof:
     The API server tells a client's certificate since Kubernetes 1.32 (`apiserver/pkg/authentication/request/x509`, credential-id).
     """
     credential = node.credentials.get(name)
-    if credential is None or "kube-apiserver" not in node.components:
+    if credential is None:
         return UNKNOWN
     try:
+        if credential.kind == "pair" and credential.presented_to == "etcd":
+            return _etcd_proof(node, credential)
+        if "kube-apiserver" not in node.components:
+            return UNKNOWN
         if credential.kind == "kubeconfig" and credential.component == "user":
             return _identity_proof(node, credential.cert_path, fingerprint)
         if name in _PATHS:
@@ -177,17 +181,17 @@ def _is_aggregated(item: t.Any) -> bool:
     return bool(dig(item, "spec", "service")) and available
 
 
-def _etcd_path(node: Node) -> ClientProof:
-    """etcd answers to the very pair that is asked about, and not to another one that lies on the node."""
-    credential, authority = node.credentials["etcd/healthcheck-client"], node.credentials.get("etcd/ca")
+def _etcd_proof(node: Node, credential: Credential) -> ClientProof:
+    """etcd answers to the very pair that is asked about, and not to another one that lies on the node; the API server has etcd too."""
+    authority = node.credentials.get(credential.ca or "")
     identity = identity_from_pair(credential.cert_path, str(credential.key_path), authority.cert_path if authority else None)
-    members(etcd_client(etcd_address(node), identity, _API_TIMEOUT_SECONDS))
+    members_of(etcd_servers(node), identity, _API_TIMEOUT_SECONDS)
+    if any(reader.component == "kube-apiserver" for reader in credential.readers):
+        return _answers(node, "/readyz/etcd")
     return ClientProof("true", "path_works")
 
 
 _PATHS: dict[str, t.Callable[[Node], ClientProof]] = {
-    "apiserver-etcd-client": lambda node: _answers(node, "/readyz/etcd"),
-    "etcd/healthcheck-client": _etcd_path,
     "apiserver-kubelet-client": _kubelet_path,
     "front-proxy-client": _aggregated_path,
 }

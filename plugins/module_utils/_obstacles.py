@@ -27,18 +27,23 @@ SHARED = {
 
 
 def rotation_obstacles(
-    records: t.Sequence[Record], control_plane: t.Sequence[str], inspections: t.Mapping[str, t.Mapping[str, t.Any]] | None = None
+    records: t.Sequence[Record],
+    control_plane: t.Sequence[str],
+    etcd: t.Sequence[str] = (),
+    inspections: t.Mapping[str, t.Mapping[str, t.Any]] | None = None,
 ) -> list[str]:
     """Why nothing may be rotated at all, as sentences; empty when nothing stands against it.
 
-    `control_plane` are the control-plane nodes that this run covers: each must have been inspected. All nodes must be of one cluster:
-    one name (where names are known), and one cluster CA, front-proxy CA, etcd CA and service-account key. `inspections` are the results
-    that the records came from: they tell whose clock is too wrong to make certificates by.
+    `control_plane` and `etcd` are the control-plane nodes and the hosts of etcd that this run covers: each must have been inspected. All
+    nodes must be of one cluster: one name (where names are known), and one cluster CA, front-proxy CA, etcd CA and service-account key.
+    `inspections` are the results that the records came from: they tell whose clock is too wrong to make certificates by.
     """
+    unseen = [record for record in records if record["name"] == "node"]
     obstacles = [
-        "%s Nothing is rotated while a control-plane node cannot be inspected." % record["findings"][0]["message"]
-        for record in records
-        if record["host"] in control_plane and record["name"] == "node"
+        "%s Nothing is rotated while %s cannot be inspected." % (record["findings"][0]["message"], what)
+        for record in unseen
+        for what in [_kind_of(record["host"], control_plane, etcd)]
+        if what
     ]
     obstacles += clock_obstacles({host: result.get("clock") for host, result in (inspections or {}).items()})
     advice = "rotate one cluster at a time: narrow the run with --limit."
@@ -46,6 +51,10 @@ def rotation_obstacles(
     if len(names) > 1:
         return [*obstacles, "The nodes belong to %d clusters, %s; %s" % (len(names), _listed(names), advice)]
     return obstacles + [_differing(what, found, advice) for what, found in _shared(records) if len(found) > 1]
+
+
+def _kind_of(host: str, control_plane: t.Sequence[str], etcd: t.Sequence[str]) -> str | None:
+    return "a control-plane node" if host in control_plane else "a host of etcd" if host in etcd else None
 
 
 def _shared(records: t.Sequence[Record]) -> list[tuple[str, dict[str, list[str]]]]:

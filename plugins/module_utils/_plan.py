@@ -39,12 +39,13 @@ def rotation_plan(
     """One entry for each record: what will be done about it (`renew`, `activate`, `report`, `none`), and why.
 
     `policy` has renew_before_days, select, force, restart, validity_days as `_policy.policy` makes them. `nodes` maps a host to
-    what `certificate_info` says of its node: certificate_validity_seconds, and unfinished_run, for which there is an entry `repair`.
-    `ends_after` and `days_left` are days.
+    what `certificate_info` says of its node: certificate_validity_seconds, signs, and unfinished_run, for which there is an entry
+    `repair`. `ends_after` and `days_left` are days; `signed_by` is the other host that has the key of the CA, if this one has not.
     Raises CertopsError when `select` is not an expression that yields records.
     """
     selected = _selected(records, policy.get("select"))
     ca_seconds = {(record["host"], record["name"]): record["seconds_left"] for record in records if record["usage"] == "ca"}
+    signers = _signers(records, nodes or {})
     entries = []
     for record in records:
         node = (nodes or {}).get(record["host"]) or {}
@@ -53,14 +54,34 @@ def rotation_plan(
             validity=_validity_seconds(policy, node),
             ca_left=ca_seconds.get((record["host"], record["ca"])),
         )
-        entries.append(_entry(record, policy, limits, selected is None or _identity(record) in selected))
+        signer = signers.get((record["host"], record["ca"])) if _signable_elsewhere(record) else None
+        entries.append(_entry(record, policy, limits, selected is None or _identity(record) in selected, signer))
     return entries + [_repair(host, node) for host, node in (nodes or {}).items() if node.get("unfinished_run")]
 
 
-def rotation_items(plan: t.Sequence[Entry], host: str) -> list[dict[str, t.Any]]:
-    """What `certificate_rotation` is to do on a host, as it takes it."""
-    keys = ("name", "action", "fingerprint_sha256")
-    return [{key: entry[key] for key in keys} for entry in plan if entry["host"] == host and entry["action"] in ACTIONS]
+def _signers(records: t.Sequence[Record], nodes: t.Mapping[str, t.Mapping[str, t.Any]]) -> dict[tuple[str, str], str]:
+    """(host, its name of a CA) -> the first host that has the key of this very CA."""
+    authorities = [record for record in records if record["usage"] == "ca" and record["fingerprint_sha256"]]
+    with_key: dict[str, str] = {}
+    for record in authorities:
+        if record["name"] in ((nodes.get(record["host"]) or {}).get("signs") or ()):
+            with_key.setdefault(record["fingerprint_sha256"], record["host"])
+    found = {(record["host"], record["name"]): with_key.get(record["fingerprint_sha256"]) for record in authorities}
+    return {key: host for key, host in found.items() if host is not None}
+
+
+def _signable_elsewhere(record: Record) -> bool:
+    """Whether nothing but the CA's key is wanting: what the CA did not sign is not renewed with it."""
+    refuted = any(finding["code"] == "chain_invalid" for finding in record["findings"])
+    return not record["renewable"] and bool(record["externally_managed"]) and record["usage"] != "ca" and not refuted
+
+
+def rotation_items(plan: t.Sequence[Entry], host: str, signed: t.Sequence[Record] = ()) -> list[dict[str, t.Any]]:
+    """What `certificate_rotation` is to do on a host, as it takes it; `signed` is what `certificate_signing` returned for it."""
+    keys = ("name", "action", "fingerprint_sha256", "signed_by")
+    certificates = {entry["name"]: entry["certificate"] for entry in signed}
+    items = [{key: entry[key] for key in keys} for entry in plan if entry["host"] == host and entry["action"] in ACTIONS]
+    return [dict(item, certificate=certificates.get(item["name"])) for item in items]
 
 
 def rollback_plan(foreseen: t.Mapping[str, t.Any], host: str, records: t.Sequence[Record]) -> list[Entry]:
@@ -110,18 +131,28 @@ def due_hosts(plan: t.Sequence[Record]) -> list[str]:
 
 
 def rotation_order(plan: t.Sequence[Record], nodes: t.Mapping[str, t.Mapping[str, t.Any]] | None = None) -> list[str]:
-    """The hosts where a plan changes something, in the order in which they are to be changed: those that lead the cluster last.
+    """The hosts where a plan changes something, in the order in which they are to be changed: etcd first, those that lead the cluster last.
 
-    `nodes` maps a host to what `certificate_info` says of its node; `leads` there names the components that lead from it. A leader that
-    goes hands over to a node that is done already, so leadership moves once. The controller manager's leader is the very last: it takes
-    longer to be followed by another one than a scheduler (docs/restarts.md). Otherwise the plan's order is kept.
+    Hosts that run etcd and no API server are first because API servers need them. `nodes` maps a host to what `certificate_info` says of
+    its node; `leads` there names the components that lead from it. A leader that goes hands over to a node that is done already, so
+    leadership moves once. The controller manager's leader is the very last: it takes longer to be followed by another one than a scheduler
+    (docs/restarts.md). Otherwise the plan's order is kept.
     """
+    etcd_only = etcd_hosts(plan)
 
     def weight(host: str) -> int:
         leads = ((nodes or {}).get(host) or {}).get("leads") or ()
-        return 2 * ("kube-controller-manager" in leads) + ("kube-scheduler" in leads)
+        return 2 * ("kube-controller-manager" in leads) + ("kube-scheduler" in leads) - (host in etcd_only)
 
     return sorted(due_hosts(plan), key=weight)
+
+
+def etcd_hosts(plan: t.Sequence[Record]) -> set[str]:
+    """The hosts that run etcd and no API server."""
+    components: dict[str, set[str]] = {}
+    for entry in plan:
+        components.setdefault(entry["host"], set()).add(entry["component"])
+    return {host for host, found in components.items() if "etcd" in found and "kube-apiserver" not in found}
 
 
 class _Limits(t.NamedTuple):
@@ -136,8 +167,8 @@ class _Limits(t.NamedTuple):
         return self.validity if self.ca_left is None else min(self.validity, self.ca_left)
 
 
-def _entry(record: Record, policy: t.Mapping[str, t.Any], limits: _Limits, selected: bool) -> Entry:
-    action, code, reason = _decision(record, policy, limits, selected)
+def _entry(record: Record, policy: t.Mapping[str, t.Any], limits: _Limits, selected: bool, signer: str | None) -> Entry:
+    action, code, reason = _decision(record, policy, limits, selected, signer)
     return {
         "host": record["host"],
         "node": record["node"],
@@ -149,21 +180,22 @@ def _entry(record: Record, policy: t.Mapping[str, t.Any], limits: _Limits, selec
         "not_after": record["not_after"],
         "days_left": record["days_left"],
         "ends_after": limits.ends_after // DAY if action == "renew" else None,
+        "signed_by": signer if action == "renew" else None,
         "restarts": _restarts(record, policy["restart"], action),
         "fingerprint_sha256": record["fingerprint_sha256"],
     }
 
 
 def _repair(host: str, node: t.Mapping[str, t.Any]) -> Entry:
-    entry: Entry = dict.fromkeys(("node", "component", "not_after", "days_left", "ends_after", "fingerprint_sha256"))
+    entry: Entry = dict.fromkeys(("node", "component", "not_after", "days_left", "ends_after", "signed_by", "fingerprint_sha256"))
     reason = "it did not end; what it left is finished or undone first"
     entry.update(host=host, name="run %s" % node["unfinished_run"], action=REPAIR, code="unfinished_run", reason=reason, restarts=[])
     return entry
 
 
-def _decision(record: Record, policy: t.Mapping[str, t.Any], limits: _Limits, selected: bool) -> tuple[str, str, str]:
+def _decision(record: Record, policy: t.Mapping[str, t.Any], limits: _Limits, selected: bool, signer: str | None) -> tuple[str, str, str]:
     """Action, code and reason; the first that applies."""
-    if not record["renewable"]:
+    if not record["renewable"] and signer is None:
         return _not_renewable(record, limits.threshold)
     due = _due(record, limits.threshold)
     pending = stale_readers(record)
@@ -312,6 +344,7 @@ __all__ = (
     "ACTIONS",
     "due_hosts",
     "duration",
+    "etcd_hosts",
     "is_due",
     "rollback_plan",
     "rotation_items",

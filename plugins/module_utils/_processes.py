@@ -9,7 +9,7 @@
 A node may run API servers of other people's clusters as ordinary pods (vcluster, Kamaji), or whole clusters in containers
 (kind). Three facts tell ours from theirs: the argument vector, the pod's UID in the cgroup (a static pod's is 32 hexadecimal
 digits, Kubernetes `pkg/kubelet/config/common.go` applyDefaults; an ordinary pod's is a UUID), and how deeply the process is
-nested in PID namespaces.
+nested in PID namespaces. What systemd runs has its unit's name in the cgroup.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ if t.TYPE_CHECKING:
 # cgroupfs driver: ".../pod<uid>/<container>"; systemd driver: "kubepods-burstable-pod<uid, dashes as underscores>.slice".
 _POD_UID = re.compile(r"pod([0-9a-f]{32}|[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})(?=/|\.slice|:|$)")
 _NUMBER = re.compile(r"[0-9]{1,15}\Z")  # more clock ticks than the machine's lifetime has
+# What a service of the system runs; what it has put into control groups below its own (a container) is not the service's.
+_SERVICE = re.compile(r"/system\.slice/(?:[^/]+\.slice/)*([^/]+\.service)$")
 _MAX_CMDLINE_BYTES = 256 * 1024
 # A container has a PID namespace of its own below the node's; a cluster inside a container is one level deeper.
 _DEEPEST_NESTING = 2
@@ -41,11 +43,17 @@ class RunningProcess:
     process: Process
     pod_uid: str | None  # of the innermost pod that its cgroup names; None: in no pod
     nesting: int  # levels of PID namespaces from ours down to its own; 1: the same as ours
+    service: str | None = None  # the unit of this node's systemd that runs it
 
     @property
     def argv(self) -> tuple[str, ...]:
         """The argument vector."""
         return self.process.argv
+
+    @property
+    def program(self) -> str:
+        """The program's name without its folder."""
+        return os.path.basename(self.process.argv[0])
 
     @property
     def in_static_pod(self) -> bool:
@@ -136,6 +144,12 @@ def pod_uid(cgroup: str) -> str | None:
     return found[0].replace("_", "-") if found else None
 
 
+def environment(pid: int, prefix: str, proc: str = "/proc") -> dict[str, str]:
+    """The variables with that prefix which a process was started with; others are nobody's business here."""
+    entries = _read(os.path.join(proc, str(pid), "environ")).split("\0")
+    return dict(entry.split("=", 1) for entry in entries if entry.startswith(prefix) and "=" in entry)
+
+
 def _same_program(wanted: Sequence[str], argv: Sequence[str]) -> bool:
     return bool(wanted) and bool(argv) and os.path.basename(wanted[0]) == os.path.basename(argv[0])
 
@@ -151,7 +165,18 @@ def _read_process(proc: str, pid: int, names: Collection[str] | None) -> Running
     if stat is None or stat[0] in ("Z", "X"):
         return None
     process = Process(pid=pid, start_ticks=stat[1], argv=tuple(words), started_at=_wall_clock(stat[1]))
-    return RunningProcess(process, pod_uid(_read(os.path.join(folder, "cgroup"))), _nesting(_read(os.path.join(folder, "status"))))
+    cgroup, nesting = _read(os.path.join(folder, "cgroup")), _nesting(_read(os.path.join(folder, "status")))
+    # A process of a container that looks like one of a unit is that of a systemd in there.
+    return RunningProcess(process, pod_uid(cgroup), nesting, _service(cgroup) if nesting == 1 else None)
+
+
+def _service(cgroup: str) -> str | None:
+    """The unit that a `/proc/PID/cgroup` names (cgroup v1, where systemd's own hierarchy says it, or v2)."""
+    for line in cgroup.splitlines():
+        found = _SERVICE.search(line)
+        if found and line.split(":", 2)[1] in ("", "name=systemd"):
+            return found.group(1)
+    return None
 
 
 def _parse_stat(text: str) -> tuple[str, int] | None:
@@ -194,6 +219,7 @@ def _read(path: str) -> str:
 __all__ = (
     "RunningProcess",
     "choose",
+    "environment",
     "find_process",
     "list_processes",
     "listens",

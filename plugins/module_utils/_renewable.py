@@ -13,7 +13,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, ETCD
-from ansible_collections.certops.kubernetes.plugins.module_utils._material import issuers_of
+from ansible_collections.certops.kubernetes.plugins.module_utils._material import issuers_of, read_material
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import chain_problem, not_after
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
@@ -51,6 +51,15 @@ def renewability(
     if credential.ca is None or credential.ca not in node.credentials:
         return Renewability(False, "no CA that signs it was found on this node")
     return _by_ca(node.credentials[credential.ca], material, materials[credential.ca], now)
+
+
+def authorities_with_key(node: Node) -> list[str]:
+    """Names of the CAs whose key is on this node and belongs to them."""
+    return [
+        credential.name
+        for credential in node.credentials.values()
+        if credential.kind == "ca" and read_material(credential).key_state == "matching"
+    ]
 
 
 def _managed(credential: Credential) -> str:
@@ -94,4 +103,4 @@ def _is_control_plane(node: Node) -> bool:
     return API_SERVER in node.components or ETCD in node.components
 
 
-__all__ = ("Renewability", "renewability")
+__all__ = ("Renewability", "authorities_with_key", "renewability")

@@ -20,14 +20,17 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._journal import
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig, replace_user_credentials
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
+    chain_problem,
     describe,
     key_matches,
     load_private_key,
     not_after,
     not_before,
     parse_certificates,
+    pem,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_renew import new_end, renew
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_request import answer_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
 if t.TYPE_CHECKING:
@@ -44,11 +47,18 @@ _END_OF_CERTIFICATE = re.compile(rb"-----END CERTIFICATE-----[ \t]*\r?\n?")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the plan asks for: a certificate by name, what to do with it, and the fingerprint that it had when the plan was made."""
+    """What the plan asks for: a certificate by name, what to do with it, and the fingerprint that it had when the plan was made.
+
+    `signed_by`: the other host that has its CA's key; `certificate` is then what was signed there, and `pending_key` the key that
+    waits for it here (None where the old key is kept).
+    """
 
     name: str
     action: str  # renew | activate
     fingerprint_sha256: str | None = None
+    signed_by: str | None = None
+    certificate: bytes | None = None
+    pending_key: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,14 @@ class Signer:
 
 
 @dataclass(frozen=True)
+class Authority:
+    """A CA that only another node can sign with: its certificate, and all that lie in its file here."""
+
+    certificate: t.Any
+    certificates: tuple[t.Any, ...]
+
+
+@dataclass(frozen=True)
 class Present:
     """A credential as it lies on disk: its leaf, what follows the leaf in the file, and how to write a successor."""
 
@@ -114,23 +132,32 @@ def renewals(node: Node, wanted: t.Sequence[Wanted], policy: Policy, predict: bo
         # Two names may stand for one file (a pair that is both server and client): it is renewed once.
         path = final_target(present.credential.cert_path)
         if path not in made:
-            made[path] = _prediction(item.name, present, signer, policy) if predict else _make(item.name, present, signer, policy)
+            made[path] = _predict_or_make(item, present, signer, policy, predict)
         result.append(Renewal(Item(item.name, RENEW, before, made[path].item.after), made[path].files))
     return result
 
 
-def _look_at_all(node: Node, wanted: t.Sequence[Wanted], now: datetime) -> tuple[list[tuple[Wanted, Present, Signer | None]], list[str]]:
-    found: list[tuple[Wanted, Present, Signer | None]] = []
+def _predict_or_make(item: Wanted, present: Present, signer: Signer | Authority, policy: Policy, predict: bool) -> Renewal:
+    if predict:
+        return _prediction(item.name, present, signer, policy)
+    return _make(item.name, present, signer, policy) if isinstance(signer, Signer) else _accept(item, present, signer, policy)
+
+
+_Found = t.Tuple[Wanted, Present, t.Union[Signer, Authority, None]]
+
+
+def _look_at_all(node: Node, wanted: t.Sequence[Wanted], now: datetime) -> tuple[list[_Found], list[str]]:
+    found: list[_Found] = []
     problems: list[str] = []
     for item in wanted:
         try:
             credential = _credential(node, item)
             present = look_at(credential)
             _check_fingerprint(item, present)
-            signer = None
+            signer: Signer | Authority | None = None
             if item.action == RENEW:
                 _check_key_is_its_own(node, credential)
-                signer = load_signer(node, credential, now)
+                signer = load_authority(node, present) if item.signed_by else load_signer(node, credential, now)
             found.append((item, present, signer))
         except CertopsError as error:
             problems.append("%s: %s" % (item.name, error))
@@ -235,23 +262,68 @@ def load_signer(node: Node, credential: Credential, now: datetime) -> Signer:
     return Signer(matching[0], key)
 
 
+def load_authority(node: Node, present: Present) -> Authority:
+    """The CA that signed what is there, where its key is on another node. Raises CertopsError."""
+    ca = node.credentials.get(present.credential.ca or "")
+    if ca is None:
+        raise CertopsError(
+            "the CA that signs it (%s) was not found on this node. Remedy: put its certificate there." % present.credential.ca
+        )
+    certificates = parse_certificates(read_bounded(ca.cert_path), ca.cert_path)
+    issuer = next((certificate for certificate in certificates if chain_problem(present.leaf, [certificate]) is None), None)
+    if issuer is None:
+        problem = chain_problem(present.leaf, certificates)
+        raise CertopsError("the CA %s did not sign it: %s. Remedy: put the right CA there." % (ca.cert_path, problem))
+    return Authority(issuer, tuple(certificates))
+
+
 def _make(name: str, present: Present, signer: Signer, policy: Policy) -> Renewal:
-    key = _kept_key(present) if policy.keep_private_key else None
+    key = kept_key(present) if policy.keep_private_key else None
     renewed = renew(present.leaf, signer.certificate, signer.key, policy.now, policy.validity_seconds, key, present.key_data or None)
-    certificate = renewed.certificate_pem + present.tail
-    credential = present.credential
+    return _renewal(name, present, renewed.certificate_pem, renewed.private_key_pem, new_key=key is None)
+
+
+def _accept(item: Wanted, present: Present, authority: Authority, policy: Policy) -> Renewal:
+    """Take what another node has signed for the key that waits here. Raises CertopsError when that is not what was asked for."""
+    if item.certificate is None:
+        raise CertopsError("%s is signed on %s, and nothing came from there. Nothing was changed." % (item.name, item.signed_by))
+    if policy.keep_private_key:
+        key, key_pem = kept_key(present), present.key_data
+    elif item.pending_key is not None:
+        key, key_pem = load_private_key(item.pending_key, "the key that waits for %s" % item.name), item.pending_key
+    else:
+        raise CertopsError(
+            "No key waits on this node for the certificate of %s that %s signed. Nothing was changed. Remedy: run the playbook again."
+            % (item.name, item.signed_by)
+        )
+    certificate, problem = None, ""
+    try:
+        certificate = parse_certificates(item.certificate, "what came from there")[0]
+        problem = answer_problem(certificate, present.leaf, key, authority.certificates, policy.now) or ""
+    except CertopsError as error:
+        problem = str(error).rstrip(".")
+    if problem:
+        raise CertopsError(
+            "The certificate that %s signed for %s is not taken: %s. Nothing was changed." % (item.signed_by, item.name, problem)
+        )
+    return _renewal(item.name, present, pem(certificate), key_pem, new_key=not policy.keep_private_key)
+
+
+def _renewal(name: str, present: Present, certificate_pem: bytes, key_pem: bytes, new_key: bool) -> Renewal:
+    credential, certificate = present.credential, certificate_pem + present.tail
     if present.user is not None:
-        data = replace_user_credentials(present.data, present.user, certificate, renewed.private_key_pem, credential.cert_path)
+        data = replace_user_credentials(present.data, present.user, certificate, key_pem, credential.cert_path)
         files: tuple[NewFile, ...] = (NewFile(final_target(credential.cert_path), data),)
     else:
         files = (NewFile(final_target(credential.cert_path), certificate),)
-        if key is None:
-            files = (NewFile(final_target(str(credential.key_path)), renewed.private_key_pem), *files)
-    after = facts(parse_certificates(renewed.certificate_pem, credential.cert_path)[0])
+        if new_key:
+            files = (NewFile(final_target(str(credential.key_path)), key_pem), *files)
+    after = facts(parse_certificates(certificate_pem, credential.cert_path)[0])
     return Renewal(Item(name, RENEW, facts(present.leaf), after), files)
 
 
-def _kept_key(present: Present) -> t.Any:
+def kept_key(present: Present) -> t.Any:
+    """The key that is there, if it belongs to the certificate. Raises CertopsError."""
     source = present.credential.key_path or present.credential.cert_path
     if not present.key_data:
         raise CertopsError("Its key %s is missing, so it cannot be kept. Remedy: let a new one be made (private_key: regenerate)." % source)
@@ -264,9 +336,9 @@ def _kept_key(present: Present) -> t.Any:
     return key
 
 
-def _prediction(name: str, present: Present, signer: Signer, policy: Policy) -> Renewal:
+def _prediction(name: str, present: Present, signer: Signer | Authority, policy: Policy) -> Renewal:
     if policy.keep_private_key:
-        _kept_key(present)
+        kept_key(present)
     before = facts(present.leaf)
     end = new_end(signer.certificate, policy.now, policy.validity_seconds)
     after = dict(before, serial=None, fingerprint_sha256=None, not_before=None, not_after=iso(end))
@@ -293,6 +365,7 @@ __all__ = (
     "ACTIVATE",
     "RENEW",
     "RESTORE",
+    "Authority",
     "NewFile",
     "Policy",
     "Present",
@@ -300,6 +373,8 @@ __all__ = (
     "Signer",
     "Wanted",
     "facts",
+    "kept_key",
+    "load_authority",
     "load_signer",
     "look_at",
     "renewals",

@@ -12,7 +12,7 @@ import typing as t
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._gate import PASSED
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import SCHEMA_VERSION
-from ansible_collections.certops.kubernetes.plugins.module_utils._plan import is_due, rotation_order
+from ansible_collections.certops.kubernetes.plugins.module_utils._plan import etcd_hosts, is_due, rotation_order
 from ansible_collections.certops.kubernetes.plugins.module_utils._summary import certificate_records, inspection_summary, node_problems
 
 Result = t.Mapping[str, t.Any]
@@ -140,7 +140,7 @@ def plan_lines(plan: t.Sequence[Result], nodes: t.Mapping[str, Result] | None = 
     if not order:
         lines.insert(0, "Nothing is due.")
     elif len(order) > 1:
-        lines.insert(0, _order_line(order, nodes or {}))
+        lines.insert(0, _order_line(order, nodes or {}, etcd_hosts(plan)))
     if quiet:
         lines.append("%d other%s need%s nothing." % (quiet, "" if quiet == 1 else "s", "s" if quiet == 1 else ""))
     if any(entry["action"] == "renew" and entry["name"] == "apiserver-kubelet-client" for entry in plan):
@@ -151,11 +151,11 @@ def plan_lines(plan: t.Sequence[Result], nodes: t.Mapping[str, Result] | None = 
     return lines
 
 
-def _order_line(hosts: t.Sequence[str], nodes: t.Mapping[str, Result]) -> str:
+def _order_line(hosts: t.Sequence[str], nodes: t.Mapping[str, Result], etcd_only: t.Collection[str]) -> str:
     words = []
     for host in hosts:
         leads = (nodes.get(host) or {}).get("leads") or ()
-        words.append("%s (leads %s)" % (host, " and ".join(leads)) if leads else host)
+        words.append("%s (leads %s)" % (host, " and ".join(leads)) if leads else "%s (etcd)" % host if host in etcd_only else host)
     return "Order: %s" % ", ".join(words)
 
 
@@ -168,6 +168,8 @@ def _plan_line(entry: Result) -> str:
     line = "%s: %s %s: %s" % (entry["host"], action, entry["name"], entry["reason"])
     if entry["ends_after"] is not None:
         line += "; the new one has %d days" % entry["ends_after"]
+    if entry["signed_by"]:
+        line += "; signed on %s, which has the key of its CA" % entry["signed_by"]
     if entry["restarts"]:
         line += "; restarts %s" % ", ".join(entry["restarts"])
     return line

@@ -20,6 +20,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils import _journal
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import room_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, StateFolder, Touched
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._pending import forget_keys, kept_pending_key
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import Recovered, outlook, recover
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, NewFile, Policy, Renewal, Wanted, renewals
@@ -61,6 +62,8 @@ def rotate(access: NodeAccess, state: StateFolder, request: Request, limits: Lim
         transaction = Transaction(access, state, limits, stop_requested)
         recovered = finish_unfinished(state, transaction, request.run_id)
         wanted, done = _still_wanted(request.items, recovered)
+        wanted = [_with_pending_key(state, request, item) for item in wanted]
+        forget_keys(state)  # from here on it is in memory, and soon where it belongs; a run that fails asks for another one
         if not wanted:
             report = [entry.report() for entry in recovered]
             return dict(empty_result(request.run_id), changed=bool(recovered), recovered=report, warnings=done)
@@ -180,12 +183,21 @@ def _still_wanted(items: t.Sequence[Wanted], recovered: t.Sequence[Recovered]) -
     return wanted, notes
 
 
+def _with_pending_key(state: StateFolder, request: Request, item: Wanted) -> Wanted:
+    if item.signed_by is None or request.keep_private_key:
+        return item
+    return dataclasses.replace(item, pending_key=kept_pending_key(state, request.run_id, item.name))
+
+
 def _policy(access: NodeAccess, node: Node, request: Request) -> Policy:
-    if request.validity_days is not None:
-        seconds = request.validity_days * _DAY_SECONDS
-    else:
-        seconds = access.validity_seconds(node) or _DEFAULT_VALIDITY_SECONDS
-    return Policy(access.now(), seconds, request.keep_private_key)
+    return Policy(access.now(), validity_seconds(access, node, request.validity_days), request.keep_private_key)
+
+
+def validity_seconds(access: NodeAccess, node: Node, validity_days: int | None) -> int:
+    """How long new certificates are valid: as asked for, else as the cluster has it, else a year."""
+    if validity_days is not None:
+        return validity_days * _DAY_SECONDS
+    return access.validity_seconds(node) or _DEFAULT_VALIDITY_SECONDS
 
 
 def refuse_held(state: StateFolder) -> None:
@@ -256,4 +268,5 @@ __all__ = (
     "room_problems",
     "rotate",
     "unique_files",
+    "validity_seconds",
 )

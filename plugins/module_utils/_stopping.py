@@ -12,6 +12,7 @@ by a pidfd; elsewhere its start time is compared right before each signal.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -33,6 +34,7 @@ _POLL_SECONDS = 0.02
 _LISTENER_SECONDS = 5.0
 # For requests that it had accepted by then, before etcd is taken away from under it.
 _IN_FLIGHT_SECONDS = 1.0
+_SYSTEMCTL_SECONDS = 10.0
 
 
 class _Handle:
@@ -132,9 +134,26 @@ def shutdown_delay_seconds(component: Component) -> float:
 
 def restart_unit(unit: str, timeout: float) -> None:
     """`systemctl restart UNIT`. Raises CertopsError with systemd's words when it fails."""
+    _systemctl(["restart", unit], timeout)
+
+
+def restart_unit_within(unit: str, process: Process | None, stop_timeout: float) -> bool:
+    """Have systemd restart a unit, whose process may take `stop_timeout` seconds to end before it is killed, as `stop_process` does it.
+
+    Returns whether it had to be killed. The start is systemd's and not waited for; that it failed before, even too often, does not
+    count. Raises CertopsError.
+    """
+    with contextlib.suppress(CertopsError):  # of a unit that did not fail there is nothing to forget
+        _systemctl(["reset-failed", unit], _SYSTEMCTL_SECONDS)
+    _systemctl(["restart", "--no-block", unit], _SYSTEMCTL_SECONDS)
+    return stop_process(process, stop_timeout) if process is not None else False
+
+
+def _systemctl(arguments: list[str], timeout: float) -> None:
+    command = " ".join(["systemctl", *arguments])
     try:
         result = subprocess.run(  # pylint: disable=ansible-bad-function  # there is no AnsibleModule in here
-            ["systemctl", "restart", unit],
+            ["systemctl", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -142,12 +161,12 @@ def restart_unit(unit: str, timeout: float) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired as exc:
-        raise CertopsError("systemctl restart %s did not end within %g s: see `journalctl -u %s`" % (unit, timeout, unit)) from exc
+        raise CertopsError("%s did not end within %g s: see `journalctl -u %s`" % (command, timeout, arguments[-1])) from exc
     except OSError as exc:
-        raise CertopsError("systemctl restart %s cannot be run (%s)" % (unit, exc.strerror)) from exc
+        raise CertopsError("%s cannot be run (%s)" % (command, exc.strerror)) from exc
     if result.returncode != 0:
         words = " ".join(result.stdout.decode("utf-8", "replace").split())[:300]
-        raise CertopsError("systemctl restart %s failed (%s): see `journalctl -u %s`" % (unit, words, unit))
+        raise CertopsError("%s failed (%s): see `journalctl -u %s`" % (command, words, arguments[-1]))
 
 
 def _pidfd(pid: int) -> int | None:
@@ -159,4 +178,4 @@ def _pidfd(pid: int) -> int | None:
         return None
 
 
-__all__ = ("Drain", "restart_unit", "shutdown_delay_seconds", "stop_process")
+__all__ = ("Drain", "restart_unit", "restart_unit_within", "shutdown_delay_seconds", "stop_process")

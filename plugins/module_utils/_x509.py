@@ -147,6 +147,11 @@ def der(cert: Certificate) -> bytes:
     return bytes(cert.public_bytes(serialization.Encoding.DER))
 
 
+def pem(cert: Certificate) -> bytes:
+    """The certificate as PEM."""
+    return bytes(cert.public_bytes(serialization.Encoding.PEM))
+
+
 def fingerprint(cert: Certificate) -> str:
     """Lower-case hex of the SHA-256 of the certificate's DER."""
     return hashlib.sha256(der(cert)).hexdigest()
@@ -364,6 +369,7 @@ __all__ = (
     "not_after",
     "not_before",
     "parse_certificates",
+    "pem",
     "public_bytes",
     "public_key_id",
     "signed_by",

@@ -14,6 +14,7 @@ cmd/kubeadm/app/constants/constants.go (CertificateBackdate), and crypto/x509 of
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import typing as t
 import warnings
@@ -39,6 +40,8 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     names_in,
     not_after,
     not_before,
+    pem,
+    public_bytes,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import describe_key, iso, render_name
 
@@ -81,13 +84,32 @@ def renew(
     (PKCS#1 "RSA PRIVATE KEY", SEC 1 "EC PRIVATE KEY").
     Raises CertopsError if this CA cannot sign (not a CA, another key, not valid now), or if `cert` cannot be made again.
     """
-    if validity_seconds <= 0:
-        raise CertopsError("A certificate cannot be renewed for %d seconds. Choose a validity above zero." % validity_seconds)
+    with _explained():
+        key = private_key if private_key is not None else new_key_like(cert)
+        renewed, ca_limited = _sign_again(cert, ca_cert, ca_key, (now, validity_seconds), key.public_key())
+        return Renewed(
+            certificate_pem=pem(renewed),
+            private_key_pem=key_to_pem(key, like),
+            not_after=not_after(renewed),
+            ca_limited=ca_limited,
+        )
+
+
+def renew_for_key(
+    cert: Certificate, ca_cert: Certificate, ca_key: PrivateKey, now: datetime, validity_seconds: int, public_key: t.Any
+) -> bytes:
+    """The same for a key whose private half is elsewhere: the new certificate as PEM."""
+    with _explained():
+        renewed, _ca_limited = _sign_again(cert, ca_cert, ca_key, (now, validity_seconds), public_key)
+        return pem(renewed)
+
+
+@contextlib.contextmanager
+def _explained() -> t.Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _check_can_sign(ca_cert, ca_key, now)
-            return _renew(cert, ca_cert, ca_key, (now, validity_seconds), private_key, like)
+            yield
     except CRYPTO_ERRORS as exc:
         reason = " ".join(str(exc).split())[:200] or type(exc).__name__
         raise CertopsError("The certificate cannot be made again with what is installed on this node: %s." % reason.rstrip(".")) from None
@@ -112,42 +134,35 @@ def _check_can_sign(ca_cert: Certificate, ca_key: PrivateKey, now: datetime) -> 
         raise CertopsError("The CA %s is valid only from %s on. Correct this node's clock." % (name, iso(not_before(ca_cert))))
 
 
-def _renew(
-    cert: Certificate,
-    ca_cert: Certificate,
-    ca_key: PrivateKey,
-    validity: tuple[datetime, int],
-    kept_key: PrivateKey | None,
-    like: bytes | None,
-) -> Renewed:
+def _sign_again(
+    cert: Certificate, ca_cert: Certificate, ca_key: PrivateKey, validity: tuple[datetime, int], public_key: t.Any
+) -> tuple[Certificate, bool]:
+    """The new certificate, and whether the CA's end made it shorter."""
+    now, validity_seconds = validity
+    if validity_seconds <= 0:
+        raise CertopsError("A certificate cannot be renewed for %d seconds. Choose a validity above zero." % validity_seconds)
+    _check_can_sign(ca_cert, ca_key, now)
     if is_ca(cert):
         raise CertopsError("%s is a CA, and a CA is not renewed like a certificate. Rotate the CA." % render_name(cert.subject))
-    now, validity_seconds = validity
     end = new_end(ca_cert, now, validity_seconds)
-    key = kept_key if kept_key is not None else _new_key_like(cert.public_key())
     builder = (
         x509.CertificateBuilder()
         .subject_name(cert.subject)
         .issuer_name(ca_cert.subject)
-        .public_key(key.public_key())
+        .public_key(public_key)
         .serial_number(1 + secrets.randbelow(2**_SERIAL_BITS - 1))
         .not_valid_before(max(_whole_seconds(now) - BACKDATE, not_before(ca_cert)))
         .not_valid_after(end)
     )
-    for value, critical in _extensions(cert, ca_cert, key):
+    for value, critical in _extensions(cert, ca_cert, public_key):
         builder = builder.add_extension(value, critical=critical)
-    renewed = builder.sign(ca_key, _signature_hash(ca_key))
+    renewed = builder.sign(ca_key, signature_hash(ca_key))
     if names_in(renewed) != (names_in(ca_cert)[1], names_in(cert)[1]):
         raise CertopsError(
             "The names in %s or in its CA are written in a way that the cryptography library of this node cannot repeat. "
             "Renew it with kubeadm, or issue it anew with names in UTF-8." % render_name(cert.subject)
         )
-    return Renewed(
-        certificate_pem=bytes(renewed.public_bytes(serialization.Encoding.PEM)),
-        private_key_pem=_key_to_pem(key, like),
-        not_after=not_after(renewed),
-        ca_limited=validity_seconds > (end - _whole_seconds(now)).total_seconds(),
-    )
+    return renewed, validity_seconds > (end - _whole_seconds(now)).total_seconds()
 
 
 def new_end(ca_cert: Certificate, now: datetime, validity_seconds: int) -> datetime:
@@ -162,8 +177,9 @@ def _whole_seconds(moment: datetime) -> datetime:
     return moment.astimezone(timezone.utc).replace(microsecond=0)
 
 
-def _new_key_like(public_key: t.Any) -> PrivateKey:
-    """A new private key of the same algorithm and size."""
+def new_key_like(cert: Certificate) -> PrivateKey:
+    """A new private key of the same algorithm and size as that of a certificate. Raises CertopsError."""
+    public_key = cert.public_key()
     if isinstance(public_key, rsa.RSAPublicKey):
         if public_key.key_size > _LONGEST_RSA_KEY:
             raise CertopsError(
@@ -180,16 +196,16 @@ def _new_key_like(public_key: t.Any) -> PrivateKey:
     )
 
 
-def _signature_hash(ca_key: PrivateKey) -> t.Any:
-    """The hash that Go's crypto/x509 (signingParamsForKey) takes for a CA's key, and so kubeadm; None where the key leaves no choice."""
-    if isinstance(ca_key, ed25519.Ed25519PrivateKey):
+def signature_hash(key: PrivateKey) -> t.Any:
+    """The hash that Go's crypto/x509 (signingParamsForKey) takes for a key, and so kubeadm; None where the key leaves no choice."""
+    if isinstance(key, ed25519.Ed25519PrivateKey):
         return None
-    if isinstance(ca_key, ec.EllipticCurvePrivateKey):
-        return {384: hashes.SHA384(), 521: hashes.SHA512()}.get(ca_key.curve.key_size, hashes.SHA256())
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return {384: hashes.SHA384(), 521: hashes.SHA512()}.get(key.curve.key_size, hashes.SHA256())
     return hashes.SHA256()
 
 
-def _extensions(cert: Certificate, ca_cert: Certificate, key: PrivateKey) -> list[tuple[t.Any, bool]]:
+def _extensions(cert: Certificate, ca_cert: Certificate, public_key: t.Any) -> list[tuple[t.Any, bool]]:
     """(extension, critical): those of the old certificate in their order; the key identifiers made anew where the keys are others.
 
     The authority key identifier is the CA's own subject key identifier; as in Go's x509.CreateCertificate there is none if
@@ -198,13 +214,14 @@ def _extensions(cert: Certificate, ca_cert: Certificate, key: PrivateKey) -> lis
     authority = _authority_key_identifier(ca_cert)
     result: list[tuple[t.Any, bool]] = []
     had_authority = False
+    same_key = public_bytes(cert.public_key()) == public_bytes(public_key)
     for extension in cert.extensions:
         if isinstance(extension.value, x509.AuthorityKeyIdentifier):
             had_authority = True
             if authority is not None:
                 result.append((authority, extension.critical))
-        elif isinstance(extension.value, x509.SubjectKeyIdentifier) and not key_matches(cert, key):
-            result.append((x509.SubjectKeyIdentifier.from_public_key(key.public_key()), extension.critical))
+        elif isinstance(extension.value, x509.SubjectKeyIdentifier) and not same_key:
+            result.append((x509.SubjectKeyIdentifier.from_public_key(public_key), extension.critical))
         else:
             result.append((extension.value, extension.critical))
     if authority is not None and not had_authority:
@@ -219,7 +236,8 @@ def _authority_key_identifier(ca_cert: Certificate) -> t.Any:
     return x509.AuthorityKeyIdentifier(key_identifier=own.digest, authority_cert_issuer=None, authority_cert_serial_number=None)
 
 
-def _key_to_pem(key: PrivateKey, like: bytes | None) -> bytes:
+def key_to_pem(key: PrivateKey, like: bytes | None) -> bytes:
+    """A private key as PEM, in the form of an old one (`like`); without one in kubeadm's."""
     form = serialization.PrivateFormat.TraditionalOpenSSL
     wants_pkcs8 = like is not None and b"-----BEGIN PRIVATE KEY-----" in like
     if wants_pkcs8 or isinstance(key, ed25519.Ed25519PrivateKey):
@@ -227,4 +245,4 @@ def _key_to_pem(key: PrivateKey, like: bytes | None) -> bytes:
     return bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
 
 
-__all__ = ("BACKDATE", "Renewed", "new_end", "renew")
+__all__ = ("BACKDATE", "Renewed", "key_to_pem", "new_end", "new_key_like", "renew", "renew_for_key", "signature_hash")

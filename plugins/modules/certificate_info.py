@@ -14,6 +14,8 @@ author:
 description:
   - Finds the certificates of a node of a kubeadm cluster from the flags of its running components, the static-pod manifests and the
     kubelet's configuration, not from a list of paths, and connects to each address where a component serves.
+  - An etcd outside of the cluster is found as well, as a unit of systemd (by flags, environment or configuration file) or as a static
+    pod of a kubelet that has no API server.
   - "Returns one record for each certificate: what it says, how long it lasts, which CA signs it, whether this node can renew it, whether
     the processes that read it have what lies on disk (and by which proof that is known), and what is wrong with it."
   - Reads only. A file that cannot be understood is a finding of its record; the module does not fail because of it.
@@ -37,6 +39,12 @@ options:
     description: A certificate that ends within so many days has the status V(critical).
     type: int
     default: 7
+  etcd_unit:
+    description:
+      - Whether an etcd that systemd runs on this host is the cluster's.
+      - The playbooks of this collection say so of control-plane nodes and of the hosts in the group of etcd.
+    type: bool
+    default: true
   kubernetes_dir:
     description: The folder of the node's Kubernetes configuration, for what no flag names, such as C(admin.conf).
     type: path
@@ -283,6 +291,11 @@ node:
       type: list
       elements: str
       sample: [kube-scheduler]
+    signs:
+      description: Names of the certificate authorities whose keys are on this node.
+      type: list
+      elements: str
+      sample: [ca, front-proxy-ca, etcd/ca]
     unfinished_run:
       description: Id of a rotation that was stopped half-way on this node; the next one ends it first.
       type: str
@@ -338,6 +351,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._inspection imp
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import StateFolder
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Finding
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewable import authorities_with_key
 
 _DAY = 86400
 
@@ -350,6 +364,7 @@ def main() -> None:
             "critical_days": {"type": "int", "default": 7},
             "kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"},
             "probe_timeout_seconds": {"type": "float", "default": 2.0},
+            "etcd_unit": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
@@ -365,13 +380,14 @@ def main() -> None:
 def inspect(params: dict[str, t.Any], now: datetime) -> dict[str, t.Any]:
     """The node's records as the module returns them."""
     began = time.monotonic()
-    node = discover(now, params["kubernetes_dir"])
+    node = discover(now, params["kubernetes_dir"], etcd_unit=params["etcd_unit"])
     asked = Asked(node, now, params["probe_timeout_seconds"])
     thresholds = Thresholds(params["warn_days"] * _DAY, params["critical_days"] * _DAY)
     records = inspect_node(node, node.name or os.uname().nodename, params["cluster"], now, thresholds, params["probe_timeout_seconds"])
     described = node_to_dict(node, params["cluster"], now)
     described["certificate_validity_seconds"] = asked.certificate_validity_seconds()
     described["leads"] = list(asked.leads())
+    described["signs"] = authorities_with_key(node)
     described["unfinished_run"], problems = unfinished_run(StateFolder())
     described["seconds_taken"] = round(time.monotonic() - began, 3)
     return {

@@ -13,7 +13,8 @@ author:
   - certops.kubernetes contributors (@certops)
 description:
   - Renews certificates and the client certificates in kubeconfigs with the CA key that lies on the node, restarts what does not
-    reload by itself, and proves that each process has what it should have.
+    reload by itself, and proves that each process has what it should have. Where the CA's key is on another node, what was signed
+    there is put in place.
   - "Everything happens in one process on the node: finish an earlier run that was stopped half-way, check what can be checked,
     make the new keys and certificates in memory, back up, replace, activate, prove, commit. If something cannot be proven, every
     file is put back, that is proven too, and the module fails with the cause."
@@ -65,6 +66,15 @@ options:
         default: renew
       fingerprint_sha256:
         description: The certificate that was planned for. If another one is found, nothing is changed and the module fails.
+        type: str
+      signed_by:
+        description:
+          - The host that has the key of its CA, when this node has not.
+          - Then M(certops.kubernetes.certificate_request) on this node and M(certops.kubernetes.certificate_signing) on that one come
+            first, in the same run. In check mode nothing of this is needed.
+        type: str
+      certificate:
+        description: The new certificate as PEM, when O(items[].signed_by) is given.
         type: str
   restart:
     description:
@@ -260,6 +270,8 @@ def argument_spec() -> dict[str, t.Any]:
                 "name": {"type": "str", "required": True},
                 "action": {"type": "str", "choices": ["renew", "activate"], "default": "renew"},
                 "fingerprint_sha256": {"type": "str"},
+                "signed_by": {"type": "str"},
+                "certificate": {"type": "str"},
             },
         },
         "restart": {"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
@@ -279,6 +291,9 @@ def check(params: dict[str, t.Any]) -> str | None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         return "items names %s more than once." % ", ".join(twice)
+    stray = [item["name"] for item in params["items"] if item["certificate"] and not item["signed_by"]]
+    if stray:
+        return "items has a certificate for %s, but does not say who signed it (signed_by)." % ", ".join(stray)
     for option, least in (("validity_days", 1), ("stop_timeout_seconds", 0), ("start_timeout_seconds", 10), ("keep_backups", 1)):
         if params[option] is not None and not least <= params[option] <= LARGEST_NUMBER:
             return "%s is %d, it must be between %d and %d." % (option, params[option], least, LARGEST_NUMBER)
@@ -288,12 +303,17 @@ def check(params: dict[str, t.Any]) -> str | None:
 def request_from(params: dict[str, t.Any]) -> Request:
     return Request(
         run_id=params["run_id"],
-        items=tuple(Wanted(item["name"], item["action"], item["fingerprint_sha256"]) for item in params["items"]),
+        items=tuple(wanted_from(item) for item in params["items"]),
         restart=params["restart"],
         keep_private_key=params["private_key"] == "keep",
         validity_days=params["validity_days"],
         keep_backups=params["keep_backups"],
     )
+
+
+def wanted_from(item: dict[str, t.Any]) -> Wanted:
+    certificate = item["certificate"].encode() if item["certificate"] else None
+    return Wanted(item["name"], item["action"], item["fingerprint_sha256"], item["signed_by"], certificate)
 
 
 def act(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:

@@ -46,6 +46,12 @@ options:
     type: list
     elements: str
     default: []
+  etcd_unit:
+    description:
+      - Whether an etcd that systemd runs on this host is the cluster's.
+      - The playbooks of this collection say so of control-plane nodes and of the hosts in the group of etcd.
+    type: bool
+    default: true
   kubernetes_dir:
     description: The folder of the node's Kubernetes configuration.
     type: path
@@ -138,6 +144,7 @@ def main() -> None:
             "planned": {"type": "list", "elements": "str", "default": []},
             "planned_elsewhere": {"type": "list", "elements": "str", "default": []},
             "restarts": {"type": "list", "elements": "str", "default": []},
+            "etcd_unit": {"type": "bool", "default": True},
             "kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"},
         },
         supports_check_mode=True,
@@ -155,7 +162,7 @@ def main() -> None:
 def health(params: dict[str, t.Any], now: datetime) -> dict[str, t.Any]:
     """The gate's verdict as the module returns it. Raises CertopsError when the node cannot be looked at."""
     surroundings = Surroundings(tuple(params["planned_elsewhere"]), tuple(params["restarts"]))
-    verdict = check_health(discover(now, params["kubernetes_dir"]), now, params["planned"], surroundings)
+    verdict = check_health(discover(now, params["kubernetes_dir"], etcd_unit=params["etcd_unit"]), now, params["planned"], surroundings)
     return {"verdict": verdict.verdict, "msg": verdict.summary(), "checks": [described(check) for check in verdict.checks]}
 
 

@@ -251,6 +251,7 @@ LAB_GATE = Gate("lab", lab)
 REAL_CLUSTER = (
     Gate("molecule kind", lambda shell: molecule(shell, "kind")),
     Gate("molecule kind-ha", lambda shell: molecule(shell, "kind-ha")),
+    Gate("molecule kind-etcd", lambda shell: molecule(shell, "kind-etcd")),
     Gate("molecule kind-expired", lambda shell: molecule(shell, "kind-expired")),
 )
 LOGS = WORK / "logs"

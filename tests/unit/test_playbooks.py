@@ -135,6 +135,92 @@ def test_the_leaders_have_their_turn_last(controller: Controller) -> None:
     assert [params["planned_elsewhere"] for params in asked["node1"]] == [[], []]
 
 
+def test_in_check_mode_the_nodes_before_have_nothing_new(controller: Controller) -> None:
+    """So that what has expired on them is still to be renewed, as on the nodes after."""
+    for name in ("node1", "node2"):
+        controller.node(name, due())
+    assert controller.play(ROTATE, "--check").returncode == 0
+    for name in ("node1", "node2"):
+        (gate,) = [call["params"] for call in controller.state(name)["calls"] if call["module"] == "cluster_health_info"]
+        assert gate["planned_elsewhere"] == ["apiserver"]
+
+
+def external_etcd(controller: Controller, **first: t.Any) -> None:
+    """Three hosts of etcd, the first of which has the key of its CA, and a control plane that has etcd's CA without its key."""
+    ca = authority(name="etcd/ca", fingerprint_sha256="e" * 64, component="etcd")
+    foreign = {"ca": "etcd/ca", "renewable": False, "externally_managed": True, "not_renewable_because": "the key of its CA is elsewhere"}
+    client = record("apiserver-etcd-client", 10, readers=[reader("kube-apiserver")], **foreign)
+    controller.node("cp", [*due(), client, ca])
+    server = {"component": "etcd", "ca": "etcd/ca", "readers": [reader("etcd")]}
+    controller.node("etcd1", [record("etcd/server", 10, **server), ca], groups=("etcd",), signs=["etcd/ca"], **first)
+    controller.node("etcd2", [record("etcd/server", 10, **{**server, **foreign}), ca], groups=("etcd", "kube_node"))
+
+
+def test_an_etcd_outside_of_the_cluster(controller: Controller) -> None:
+    """Its hosts come first; what they alone can sign is asked for, signed there and put in place."""
+    external_etcd(controller)
+    shown = controller.play(ROTATE, "--check")
+    assert shown.returncode == 0, shown.stdout
+    assert "Order: etcd1 (etcd), etcd2 (etcd), cp" in shown.stdout
+    assert "10 days left, less than 30 days; the new one has 365 days; signed on etcd1, which has the key of its CA" in shown.stdout
+    assert not {"certificate_request", "certificate_signing"} & {*controller.calls("cp"), *controller.calls("etcd1")}
+
+    done = controller.play(ROTATE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    step = ["cluster_health_info", "certificate_request", "certificate_rotation", "cluster_health_info", "certificate_info"]
+    assert controller.calls("cp")[-5:] == step
+    assert controller.calls("etcd2")[-5:] == step
+    assert controller.calls("etcd1")[-6:] == [*(call for call in step if call != "certificate_request"), *["certificate_signing"] * 2]
+    asked, rotated = controller.state("cp")["calls"][-4]["params"], controller.state("cp")["calls"][-3]["params"]
+    assert (asked["run_id"], asked["names"]) == (rotated["run_id"], ["apiserver-etcd-client"])
+    assert {item["name"]: (item["signed_by"], item["certificate"]) for item in rotated["items"]} == {
+        "apiserver": (None, None),
+        "apiserver-etcd-client": ("etcd1", "signed: asks for apiserver-etcd-client"),
+    }
+    again = controller.play(ROTATE)
+    assert re.findall(r"changed=(\d+)", again.stdout) == ["0"] * 3
+    assert "WARNING" not in shown.stderr + done.stderr + again.stderr
+
+
+def test_an_etcd_of_a_plain_worker_is_somebody_elses(controller: Controller) -> None:
+    """The groups of the inventory say whose it is."""
+    controller.node("cp", due())
+    controller.node("etcd", [], groups=("etcd", "kube_node"))
+    controller.node("worker", [], groups=("kube_node",))
+    assert controller.play(INSPECT).returncode == 0
+    asked = {name: controller.state(name)["calls"][0]["params"]["etcd_unit"] for name in ("cp", "etcd", "worker")}
+    assert asked == {"cp": True, "etcd": True, "worker": False}
+
+
+def test_a_signature_that_is_refused_ends_the_run(controller: Controller) -> None:
+    """With nothing changed on the host that asked, and those after it untouched."""
+    external_etcd(controller, refuses="No CA whose key is on this node has signed it.")
+    done = controller.play(ROTATE)
+    assert done.returncode == 2
+    assert "No CA whose key is on this node has signed it." in done.stdout
+    assert "certificate_rotation" not in controller.calls("etcd2")
+    assert controller.calls("cp") == ["certificate_info"]
+
+
+def test_without_the_host_that_has_the_key_it_is_reported(controller: Controller) -> None:
+    """A run that is narrowed to others renews the rest."""
+    external_etcd(controller)
+    done = controller.play(ROTATE, "--limit", "cp")
+    assert done.returncode == 0, done.stdout
+    assert "cp: report apiserver-etcd-client: 10 days left, less than 30 days; not renewed: the key of its CA is elsewhere" in done.stdout
+    assert "certificate_request" not in controller.calls("cp")
+    assert "certificate_rotation" in controller.calls("cp")
+
+
+def test_nothing_is_rotated_while_a_host_of_etcd_is_lost(controller: Controller) -> None:
+    """Its member may be the one that is missed."""
+    external_etcd(controller)
+    controller.node("etcd3", [], groups=("etcd",), lost=True)
+    refused = controller.play(ROTATE)
+    assert refused.returncode == 2
+    assert "Nothing is rotated while a host of etcd cannot be inspected." in refused.stdout
+
+
 def test_nothing_is_rotated_while_a_control_plane_node_is_lost(controller: Controller) -> None:
     """The report of the refusal is there; an inspection goes on without it, counts it, and fails by its policy only."""
     controller.node("node1", due())

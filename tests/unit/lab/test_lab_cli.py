@@ -92,11 +92,11 @@ def test_no_command_shows_the_usage(lab: Lab) -> None:
 def test_help(lab: Lab) -> None:
     result = lab.run("--help")
     assert result.returncode == 0
-    for command in ("docker-up", "docker-down", "build", "up single|ha", "down", "kubeconfig", "status", "probe"):
+    for command in ("docker-up", "docker-down", "build", "up single|ha|external-etcd", "down", "kubeconfig", "status", "probe"):
         assert command in result.stdout
 
 
-@pytest.mark.parametrize("command", [("docker-up",), ("build",), ("up", "single"), ("up", "ha")])
+@pytest.mark.parametrize("command", [("docker-up",), ("build",), ("up", "single"), ("up", "ha"), ("up", "external-etcd")])
 def test_no_docker_and_no_root(lab: Lab, command: t.Sequence[str]) -> None:
     result = lab.run(*command)
     refused(result, "no Docker daemon is reachable", "Cannot connect to the Docker daemon", "needs root", "user somebody")
@@ -173,6 +173,11 @@ def test_bad_names(lab: Lab, name: str) -> None:
 def test_bad_validity(lab: Lab, validity: str) -> None:
     refused(lab.run("up", "single", "--validity", validity), "is no duration", "4m0s")
     refused(lab.run("up", "single", LAB_VALIDITY=validity), "is no duration")
+
+
+@pytest.mark.parametrize("validity", ["1s1h", "1h1h"])
+def test_a_validity_that_openssl_is_not_told(lab: Lab, validity: str) -> None:
+    refused(lab.run("up", "external-etcd", "--validity", validity), f'"{validity}" is not understood', "each once and in this order")
 
 
 def test_unknown_option_and_missing_value(lab: Lab) -> None:

@@ -18,7 +18,10 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._summary import
 
 HERE = pathlib.Path(__file__).resolve().parent
 COLLECTION = HERE.parents[2]
-MODULES = ("certificate_info", "cluster_health_info", "certificate_rotation", "certificate_rollback", "cluster_lock")
+MODULES = (
+    *("certificate_info", "cluster_health_info", "certificate_request", "certificate_signing", "certificate_rotation"),
+    *("certificate_rollback", "cluster_lock"),
+)
 DAY = 86400
 
 
@@ -54,9 +57,9 @@ def record(name: str, days: int | None = 300, **values: t.Any) -> dict[str, t.An
 
 
 def authority(days: int = 3000, **values: t.Any) -> dict[str, t.Any]:
-    """The cluster CA's record."""
+    """The cluster CA's record, or that of another one by its name."""
     fixed = {"usage": "ca", "ca": None, "renewable": False, "not_renewable_because": "a CA", "fingerprint_sha256": "c" * 64}
-    return record("ca", days, **{**fixed, **values})
+    return record(values.pop("name", "ca"), days, **{**fixed, **values})
 
 
 def reader(component: str, reload: str = "hot", in_use: str = "true") -> dict[str, str]:

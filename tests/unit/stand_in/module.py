@@ -29,11 +29,13 @@ SPECS: dict[str, dict[str, t.Any]] = {
         "warn_days": {"type": "int", "default": 30},
         "critical_days": {"type": "int", "default": 7},
         "probe_timeout_seconds": {"type": "float", "default": 2},
+        "etcd_unit": {"type": "bool", "default": True},
     },
     "cluster_health_info": {
         "planned": {"type": "list", "elements": "str", "default": []},
         "planned_elsewhere": {"type": "list", "elements": "str", "default": []},
         "restarts": {"type": "list", "elements": "str", "default": []},
+        "etcd_unit": {"type": "bool", "default": True},
     },
     "certificate_rotation": {
         "run_id": {"type": "str", "required": True},
@@ -45,6 +47,8 @@ SPECS: dict[str, dict[str, t.Any]] = {
                 "name": {"type": "str", "required": True},
                 "action": {"choices": ["renew", "activate"], "default": "renew"},
                 "fingerprint_sha256": {"type": "str"},
+                "signed_by": {"type": "str"},
+                "certificate": {"type": "str"},
             },
         },
         "private_key": {"choices": ["regenerate", "keep"], "default": "regenerate", "no_log": False},
@@ -69,6 +73,23 @@ SPECS: dict[str, dict[str, t.Any]] = {
         "take_over": {"type": "str", "default": ""},
         "cluster_ca": {"type": "str"},
     },
+    "certificate_request": {
+        "run_id": {"type": "str", "required": True},
+        "names": {"type": "list", "elements": "str", "required": True},
+        "private_key": {"choices": ["regenerate", "keep"], "default": "regenerate", "no_log": False},
+        "validity_days": {"type": "int"},
+    },
+    "certificate_signing": {
+        "requests": {
+            "type": "list",
+            "elements": "dict",
+            "required": True,
+            "options": {
+                **{name: {"type": "str", "required": True} for name in ("name", "request", "certificate")},
+                "validity_seconds": {"type": "int", "required": True},
+            },
+        },
+    },
 }
 
 
@@ -83,6 +104,8 @@ def main() -> None:
     plays = {
         "certificate_info": info,
         "cluster_health_info": health,
+        "certificate_request": ask,
+        "certificate_signing": sign,
         "certificate_rotation": rotate,
         "certificate_rollback": roll_back,
         "cluster_lock": lock,
@@ -106,6 +129,7 @@ def info(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
     described = {
         "certificate_validity_seconds": node.get("validity"),
         "leads": node.get("leads", []),
+        "signs": node.get("signs", []),
         "now": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + node.get("clock_ahead", 0))),
         "seconds_taken": 0.0,
     }
@@ -117,6 +141,21 @@ def health(node: dict[str, t.Any], _module: AnsibleModule) -> dict[str, t.Any]:
     verdict = node["health"].pop(0) if len(node["health"]) > 1 else node["health"][0]
     checks = [] if verdict == "healthy" else [{"name": "etcd", "ok": False, "message": "no leader", "caused_by_expired": []}]
     return {"changed": False, "verdict": verdict, "msg": "%s: etcd: no leader" % verdict, "checks": checks}
+
+
+def ask(_node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
+    """A request for each name."""
+    names = module.params["names"]
+    requests = [{"name": name, "request": "asks for %s" % name, "certificate": "old", "validity_seconds": YEAR} for name in names]
+    return {"changed": True, "requests": requests}
+
+
+def sign(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
+    """What was asked for, or a refusal."""
+    if node.get("refuses"):
+        return {"failed": True, "msg": node["refuses"]}
+    requests = module.params["requests"]
+    return {"changed": False, "certificates": [{"name": one["name"], "certificate": "signed: %s" % one["request"]} for one in requests]}
 
 
 def rotate(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:

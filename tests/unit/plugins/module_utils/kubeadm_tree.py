@@ -97,6 +97,7 @@ class KubeadmTree:
         self.pki_dir = self.kubernetes_dir / "pki"
         self.kubelet_dir = root / "var" / "lib" / "kubelet"
         self.proc = root / "proc"
+        self.unit_folder = root / "etc" / "systemd" / "system"
         self.kubelet_config = self.kubelet_dir / "config.yaml"
         for folder in (self.pki_dir / "etcd", self.kubernetes_dir / "manifests", self.kubelet_dir / "pki", self.proc):
             folder.mkdir(parents=True)
@@ -110,7 +111,13 @@ class KubeadmTree:
 
     def discover(self) -> Node:
         """What discovery finds here."""
-        return discover(datetime.now(timezone.utc), str(self.kubernetes_dir), proc=str(self.proc), kubelet_config=str(self.kubelet_config))
+        return discover(
+            datetime.now(timezone.utc),
+            str(self.kubernetes_dir),
+            proc=str(self.proc),
+            kubelet_config=str(self.kubelet_config),
+            unit_folders=[str(self.unit_folder)],
+        )
 
     def cert(self, name: str) -> Path:
         """The certificate file of a pair or CA in the pki folder."""
@@ -149,14 +156,8 @@ class KubeadmTree:
 
     def run(self, pid: int, argv: t.Sequence[str], cgroup: str | None = None, nesting: int = 2, start_ticks: int | None = None) -> None:
         """A process in `/proc`; by default one in a static pod, that started after all files were written."""
-        if start_ticks is None:
-            start_ticks = int((time.clock_gettime(time.CLOCK_BOOTTIME) + 5) * os.sysconf("SC_CLK_TCK"))
-        folder = self.proc / str(pid)
-        folder.mkdir(exist_ok=True)
-        (folder / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in argv))
-        (folder / "stat").write_text("%d (a name) with ) S %s %d 0 0\n" % (pid, " ".join(["0"] * 18), start_ticks))
-        (folder / "cgroup").write_text(cgroup if cgroup is not None else "0::/kubepods/burstable/pod%s/0123\n" % STATIC_UID)
-        (folder / "status").write_text("Name:\tx\nNSpid:\t%s\n" % "\t".join(str(pid) for _level in range(nesting)))
+        cgroup = cgroup if cgroup is not None else "0::/kubepods/burstable/pod%s/0123\n" % STATIC_UID
+        write_process(self.proc, pid, argv, cgroup, nesting, start_ticks)
 
     def run_everything(self) -> None:
         """Each component, and the kubelet."""
@@ -198,6 +199,27 @@ class KubeadmTree:
         write(self.kubelet_dir / "pki" / "kubelet.key", serving.key_pem, 0o600)
         user = {"client-certificate": str(current), "client-key": str(current)}
         write(self.kubernetes_dir / "kubelet.conf", kubeconfig_of({"system:node:cp-1": user}, "system:node:cp-1"), 0o600)
+
+
+def write_process(
+    proc: Path,
+    pid: int,
+    argv: t.Sequence[str],
+    cgroup: str,
+    nesting: int = 1,
+    start_ticks: int | None = None,
+    environment: t.Mapping[str, str] | None = None,
+) -> None:
+    """A process in a `/proc`, that started after all files were written unless told otherwise."""
+    if start_ticks is None:
+        start_ticks = int((time.clock_gettime(time.CLOCK_BOOTTIME) + 5) * os.sysconf("SC_CLK_TCK"))
+    folder = proc / str(pid)
+    folder.mkdir(exist_ok=True)
+    (folder / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in argv))
+    (folder / "stat").write_text("%d (a name) with ) S %s %d 0 0\n" % (pid, " ".join(["0"] * 18), start_ticks))
+    (folder / "cgroup").write_text(cgroup)
+    (folder / "status").write_text("Name:\tx\nNSpid:\t%s\n" % "\t".join(str(pid) for _level in range(nesting)))
+    (folder / "environ").write_bytes(b"".join(("%s=%s" % pair).encode() + b"\0" for pair in (environment or {}).items()))
 
 
 def write(path: Path, data: bytes, mode: int) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import typing as t
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from ansible_collections.certops.kubernetes.plugins.module_utils import _activation
 from ansible_collections.certops.kubernetes.plugins.module_utils._activation import clear_backoff, restart_component
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Component
+from ansible_collections.certops.kubernetes.plugins.module_utils._stopping import stop_process
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_api import (
     FakeNode,
     FakeServer,
@@ -218,6 +220,39 @@ def test_after_etcd_the_api_server_must_be_ready_again(tmp_path: Path) -> None:
             result = restart_component(Component("etcd", flags, process=kubelet.process()), start_timeout=30, node=_with_etcd(node, flags))
     assert len(answers) == 1
     assert result.leaderless_seconds is None
+
+
+def test_etcd_as_a_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd is asked to restart it, and another unit's etcd is not taken for its successor."""
+    node = FakeNode(tmp_path)
+    asked: list[str] = []
+    answers: list[dict[str, object]] = [{"leader": "0"}, {"leader": "5"}]
+    routes = {"POST /v3/maintenance/status": lambda body: (200, answers.pop(0) if len(answers) > 1 else answers[0])}
+    with ExitStack() as stack:
+        server = stack.enter_context(FakeServer(tmp_path, routes, node.add_pair("etcd/server"), client_ca=node.etcd_ca))
+        node.add_ca("etcd/ca", node.etcd_ca)
+        ours, others = stack.enter_context(Kubelet("etcd")), stack.enter_context(Kubelet("etcd", delay=60))
+        foreign = others.process().pid
+
+        def listed(proc: str = "/proc", names: t.Any = None) -> list[t.Any]:
+            units = {foreign: "etcd-events.service"}
+            return [replace(one, service=units.get(one.process.pid, "etcd.service")) for one in list_own_processes(proc, names)]
+
+        def restart(unit: str, process: t.Any, stop_timeout: float) -> bool:
+            asked.append(unit)
+            return stop_process(process, stop_timeout)
+
+        monkeypatch.setattr(_activation, "list_processes", listed)
+        monkeypatch.setattr(_activation, "restart_unit_within", restart)
+        flags: dict[str, tuple[str, ...]] = {"listen-client-urls": ("https://" + server.address,)}
+        node.components["etcd"] = Component("etcd", flags, unit="etcd.service", process=ours.process())
+        result = restart_component(node.components["etcd"], start_timeout=30, node=node.node())
+        assert asked == ["etcd.service"]
+        assert (result.pid_after, answers) == (ours.process().pid, [{"leader": "5"}])
+        assert result.pid_after not in (result.pid_before, foreign)
+        answers[:] = [{"leader": "0"}]
+        with pytest.raises(CertopsError, match=r"etcd is not ready 0.5 s after .* look at `journalctl -u etcd.service`"):
+            restart_component(node.components["etcd"], start_timeout=0.5, node=node.node())
 
 
 def _with_etcd(node: FakeNode, flags: dict[str, tuple[str, ...]]) -> t.Any:

@@ -31,7 +31,7 @@ class Cluster:
         self.cordoned: set[int] = set()
         self.apis: list[FakeServer] = []
         self.members: list[FakeServer] = []
-        sans = ("DNS:kubernetes", *("IP:" + address for address in ADDRESSES))
+        sans = ("DNS:kubernetes", "DNS:localhost", *("IP:" + address for address in ADDRESSES))
         for index, address in enumerate(ADDRESSES):
             pair = server_pair(self.node.ca, sans, expired=index in expired)
             bind = (address, self.apis[0].port if self.apis else 0)
@@ -185,11 +185,34 @@ def test_this_nodes_own_member_has_expired(make: t.Callable[..., Cluster]) -> No
     assert "renew with certs_rotate_restart: auto first" in check.message
 
 
+def outside(cluster: Cluster, *servers: str) -> None:
+    """etcd is outside of the cluster, and the API server uses these servers."""
+    cluster.node.components.pop("etcd", None)
+    urls = ",".join("https://" + server for server in servers)
+    cluster.node.add_component("kube-apiserver", advertise_address="127.0.0.1", etcd_servers=urls)
+
+
 def test_etcd_outside_the_cluster(make: t.Callable[..., Cluster]) -> None:
     cluster = make()
-    del cluster.node.components["etcd"]
-    servers = "https://127.0.0.1:1,https://" + cluster.members[0].address
-    cluster.node.add_component("kube-apiserver", advertise_address="127.0.0.1", etcd_servers=servers)
+    outside(cluster, *(member.address for member in cluster.members))
     assert cluster.etcd().ok
-    cluster.members[0].__exit__()
+    cluster.members[0].routes.pop(LIST)
+    cluster.members[1].routes[LIST] = lambda body: (200, {"members": [cluster._member(index) for index in range(3)]})
+    assert cluster.etcd().ok, "whoever answers tells of all"
+    cluster.members[2].__exit__()
+    assert "etcd member node-3 does not answer" in cluster.etcd().message
     assert "connection refused" in cluster.etcd().message
+
+
+def test_a_server_outside_the_cluster_that_is_no_members_address(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    outside(cluster, "127.0.0.1:1", cluster.members[0].address)
+    assert "the API server's etcd server 127.0.0.1:1 does not answer" in cluster.etcd().message
+    outside(cluster, cluster.members[0].address, "localhost:%d" % cluster.members[0].port)
+    assert cluster.etcd().ok, "a name of the member that is not the one that it tells"
+
+
+def test_etcd_outside_the_cluster_has_expired(make: t.Callable[..., Cluster]) -> None:
+    cluster = make(etcd_expired=[0, 1, 2])
+    outside(cluster, *(member.address for member in cluster.members))
+    assert cluster.etcd().caused_by_expired == ("elsewhere:etcd/server",)

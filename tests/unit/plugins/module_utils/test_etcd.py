@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 from pathlib import Path
 
@@ -50,6 +51,22 @@ def test_members_are_read_through_the_leader(etcd: tuple[FakeServer, Identity]) 
         Member("6", "", (), (), True),
     ]
     assert server.requests == [("POST", "/v3/cluster/member/list", b'{"linearizable": true}')]
+
+
+def test_a_gateway_that_is_switched_off_is_explained(etcd: tuple[FakeServer, Identity]) -> None:
+    server, identity = etcd
+    server.routes.clear()
+    for ask in (_etcd.members, _etcd.endpoint_status):
+        with pytest.raises(ApiError, match="enable-grpc-gateway: true"):
+            ask(_etcd.etcd_client(server.address, identity))
+
+
+def test_the_first_server_that_answers_tells_the_members(etcd: tuple[FakeServer, Identity]) -> None:
+    server, identity = etcd
+    server.routes[LIST] = (200, {"members": []})
+    assert _etcd.members_of(["127.0.0.1:1", server.address], identity) == []
+    with pytest.raises(ApiError, match="127.0.0.1:1/"):
+        _etcd.members_of(["127.0.0.1:1", "127.0.0.1:2"], identity)
 
 
 def test_an_old_etcd_that_does_not_know_the_field(etcd: tuple[FakeServer, Identity]) -> None:
@@ -123,3 +140,18 @@ def test_the_client_address_is_not_the_peers(tmp_path: Path) -> None:
     endpoints = (Endpoint("etcd", "10.0.0.1", 2380, "etcd/peer"), Endpoint("etcd", "10.0.0.1", 2379, "etcd/server"))
     object.__setattr__(node.components["etcd"], "endpoints", endpoints)
     assert _etcd.etcd_address(node.node()) == "10.0.0.1:2379"
+
+
+def test_who_asks(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path, expired=["etcd/admin-e1"])
+    node.add_ca("etcd/ca", node.etcd_ca)
+    node.add_pair("etcd/server")
+    node.add_pair("etcd/peer")
+    for name in ("etcd/admin-e1", "etcd/node-e1"):
+        node.add_pair(name)
+        node.credentials[name] = dataclasses.replace(node.credentials[name], component="etcd", presented_to="etcd")
+    assert _etcd.etcd_identity(node.node(), NOW)[0] == "etcd/node-e1", "the other client pair has expired"
+    node.credentials.pop("etcd/node-e1")
+    assert _etcd.etcd_identity(node.node(), NOW)[0] == "etcd/server"
+    node.add_pair("etcd/healthcheck-client")
+    assert _etcd.etcd_identity(node.node(), NOW)[0] == "etcd/healthcheck-client"

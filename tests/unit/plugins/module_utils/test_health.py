@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import threading
@@ -85,6 +86,22 @@ def test_a_worker_is_asked_for_its_kubelet_only(make: t.Callable[..., Cluster]) 
     assert [check.name for check in cluster.health().checks] == ["kubelet"]
     assert cluster.health().verdict == "healthy"
     assert cluster.api.requests == []
+
+
+def test_a_host_where_systemd_runs_etcd_needs_no_kubelet(make: t.Callable[..., Cluster]) -> None:
+    cluster = make()
+    etcd = dataclasses.replace(cluster.node.components["etcd"], unit="etcd.service")
+    cluster.node.components = {"etcd": etcd}
+    assert [check.name for check in cluster.health().checks] == ["etcd"]
+    assert cluster.health().verdict == "healthy"
+    whole = check_health(cluster.node.node(), NOW, [], Surroundings())
+    assert [(check.name, check.message) for check in whole.checks] == [
+        ("etcd", "etcd: 1 of 1 members answer, know the same leader and keep up")
+    ]
+    cluster.etcd.routes["POST /v3/maintenance/status"] = (200, {"leader": "0"})
+    assert cluster.failed()["etcd"].message.endswith("see `journalctl -u etcd.service`")
+    cluster.node.components = {"etcd": dataclasses.replace(etcd, unit=None, manifest="etcd.yaml")}
+    assert "kubelet" in cluster.failed()
 
 
 def test_a_node_without_anything_is_not_healthy(tmp_path: Path) -> None:

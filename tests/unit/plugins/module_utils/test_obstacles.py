@@ -26,6 +26,22 @@ def test_a_control_plane_node_that_cannot_be_inspected_is_an_obstacle() -> None:
     ]
 
 
+def test_a_host_of_etcd_that_cannot_be_inspected_is_an_obstacle() -> None:
+    """Its member may be the one whose loss costs the quorum."""
+    assert rotation_obstacles([authority(host="a"), lost("e")], ["a"], ["e"]) == [
+        "e could not be reached: no route Nothing is rotated while a host of etcd cannot be inspected."
+    ]
+
+
+def test_an_authority_whose_key_is_elsewhere_is_the_same_one() -> None:
+    """A control-plane node has the certificate only of the CA of an etcd outside."""
+    cas = [authority(name="etcd/ca", host="a", externally_managed=True), authority(name="etcd/ca", host="e", cluster=None)]
+    assert rotation_obstacles(cas, ["a"], ["e"]) == []
+    cas.append(authority(name="etcd/ca", host="f", cluster=None, fingerprint_sha256="d" * 64))
+    (said,) = rotation_obstacles(cas, ["a"], ["e", "f"])
+    assert "2 different etcd CAs" in said
+
+
 def test_two_clusters_by_name_are_an_obstacle() -> None:
     """Their names and nodes are said."""
     (said,) = rotation_obstacles(

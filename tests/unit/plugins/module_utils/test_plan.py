@@ -15,6 +15,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import C
 from ansible_collections.certops.kubernetes.plugins.module_utils._plan import (
     due_hosts,
     duration,
+    etcd_hosts,
     rotation_items,
     rotation_order,
     rotation_plan,
@@ -249,8 +250,8 @@ def test_items_are_what_the_module_takes() -> None:
     ]
     plan = rotation_plan(records, rotate_policy())
     assert rotation_items(plan, "a") == [
-        {"name": "apiserver", "action": "renew", "fingerprint_sha256": "a" * 64},
-        {"name": "scheduler.conf", "action": "activate", "fingerprint_sha256": "a" * 64},
+        {"name": "apiserver", "action": "renew", "fingerprint_sha256": "a" * 64, "signed_by": None, "certificate": None},
+        {"name": "scheduler.conf", "action": "activate", "fingerprint_sha256": "a" * 64, "signed_by": None, "certificate": None},
     ]
     assert due_hosts(plan) == ["a", "b"]
 
@@ -271,6 +272,73 @@ def test_only_hosts_where_something_is_done_are_in_the_order() -> None:
     """A leader where nothing is due is left alone."""
     plan = rotation_plan([record("apiserver", 10, host="a"), record("apiserver", 300, host="b")], rotate_policy())
     assert rotation_order(plan, {"b": {"leads": ["kube-scheduler"]}}) == ["a"]
+
+
+def outside(**values: t.Any) -> list[dict[str, t.Any]]:
+    """A control plane whose etcd, and its CA's key, are on hosts of their own; the CA of e-2 is another one."""
+    client = record("apiserver-etcd-client", 10, host="cp", component="kube-apiserver", ca="etcd/ca", renewable=False)
+    client.update({"externally_managed": True, "not_renewable_because": "the key of its CA is not on this node", **values})
+    members = [record("etcd/server", 10, host=host, component="etcd", ca="etcd/ca") for host in ("e-1", "e-2", "e-3")]
+    cas = [authority(name="etcd/ca", host=host, component="etcd") for host in ("e-1", "e-3")]
+    cas.append(authority(name="etcd/ca", host="e-2", component="etcd", fingerprint_sha256="d" * 64))
+    cas.append(authority(name="etcd/ca", host="cp"))
+    return [client, record("apiserver", 10, host="cp"), *members, *cas]
+
+
+SIGNERS = {"cp": {"signs": ["ca"]}, "e-2": {"signs": ["etcd/ca"]}, "e-1": {"signs": ["etcd/ca"]}, "e-3": {"signs": ["etcd/ca"]}}
+
+
+def test_what_another_host_can_sign_is_renewed() -> None:
+    """By the first host that has the key of this very CA."""
+    plan = rotation_plan(outside(), rotate_policy(), SIGNERS)
+    assert {made["name"]: made["signed_by"] for made in plan if made["host"] == "cp" and made["action"] == "renew"} == {
+        "apiserver-etcd-client": "e-1",
+        "apiserver": None,
+    }
+    (item,) = rotation_items(plan, "cp", [{"name": "apiserver-etcd-client", "certificate": "PEM"}])[:1]
+    assert item == {
+        "name": "apiserver-etcd-client",
+        "action": "renew",
+        "fingerprint_sha256": "a" * 64,
+        "signed_by": "e-1",
+        "certificate": "PEM",
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "nodes"),
+    [
+        ({}, {"e-2": {"signs": ["etcd/ca"]}, "e-1": {"signs": []}}),
+        ({}, {}),
+        ({"findings": [{"code": "chain_invalid"}]}, SIGNERS),
+        ({"externally_managed": False}, SIGNERS),
+        ({"ca": None}, SIGNERS),
+    ],
+)
+def test_what_no_host_of_the_run_can_sign_is_reported(values: dict[str, t.Any], nodes: dict[str, t.Any]) -> None:
+    """Without its CA's key, or where this CA did not sign it."""
+    made = rotation_plan(outside(**values), rotate_policy(), nodes)[0]
+    assert (made["action"], made["code"], made["signed_by"]) == ("report", "not_renewable", None)
+
+
+def test_what_another_host_can_sign_keeps_the_rules() -> None:
+    """Not due, its CA's end, and an authority itself."""
+    assert rotation_plan(outside(seconds_left=300 * DAY), rotate_policy(), SIGNERS)[0]["action"] == "none"
+    records = outside()
+    for one in records:
+        if one["name"] == "etcd/ca":
+            one.update(seconds_left=20 * DAY, externally_managed=True)
+    plan = rotation_plan(records, rotate_policy(), SIGNERS)
+    assert (plan[0]["action"], plan[0]["code"]) == ("report", "ca_ends_first")
+    assert {made["action"] for made in plan if made["name"] == "etcd/ca"} == {"report"}
+
+
+def test_the_hosts_of_etcd_come_first() -> None:
+    """API servers need them; a control-plane node with etcd on it is none of them."""
+    records = [*outside(), record("etcd/server", 10, host="cp", component="etcd")]
+    plan = rotation_plan(records, rotate_policy())
+    assert rotation_order(plan, {"cp": {"leads": ["kube-scheduler"]}}) == ["e-1", "e-2", "e-3", "cp"]
+    assert etcd_hosts(plan) == {"e-1", "e-2", "e-3"}
 
 
 @pytest.mark.parametrize(

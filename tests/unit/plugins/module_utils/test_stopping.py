@@ -17,6 +17,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._processes impo
 from ansible_collections.certops.kubernetes.plugins.module_utils._stopping import (
     Drain,
     restart_unit,
+    restart_unit_within,
     shutdown_delay_seconds,
     stop_process,
 )
@@ -107,6 +108,23 @@ def test_restart_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", run)
     restart_unit("kubelet.service", 5)
     assert seen == [["systemctl", "restart", "kubelet.service"]]
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_unit_whose_process_is_given_a_moment_to_end(
+    run: t.Callable[..., Process], monkeypatch: pytest.MonkeyPatch, stubborn: bool
+) -> None:
+    process, seen = run(stubborn=stubborn), []
+
+    def systemctl(argv: list[str], **_kwargs: t.Any) -> t.Any:
+        seen.append(argv)
+        return subprocess.CompletedProcess(argv, 1 if "reset-failed" in argv else 0, b"not loaded")
+
+    monkeypatch.setattr(subprocess, "run", systemctl)
+    assert restart_unit_within("etcd.service", process, 0.1 if stubborn else 30) is stubborn
+    assert seen == [["systemctl", "reset-failed", "etcd.service"], ["systemctl", "restart", "--no-block", "etcd.service"]]
+    assert not process_alive(process)
+    assert restart_unit_within("etcd.service", None, 1) is False
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,7 @@ def test_the_documentation_names_every_key(tmp_path: Path) -> None:
         "certificate_validity_seconds",
         "leads",
         "seconds_taken",
+        "signs",
         "unfinished_run",
     }
 

@@ -1,0 +1,94 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""A certificate whose CA's key is on another node: ask for its renewal, grant it there, and judge the answer here.
+
+What travels is public: the request (PKCS#10, which proves that whoever asks has the key), the certificate that is to be renewed, and
+its successor. What a successor says comes from that certificate alone, so that nobody gets by a request what the CA never gave out.
+"""
+
+from __future__ import annotations
+
+import typing as t
+import warnings
+
+from ansible_collections.certops.kubernetes.plugins.module_utils._deps import CRYPTO_ERRORS, rsa, serialization, x509
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
+    Certificate,
+    PrivateKey,
+    chain_problem,
+    describe,
+    key_matches,
+    not_after,
+    not_before,
+)
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_renew import renew_for_key, signature_hash
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import render_name
+
+if t.TYPE_CHECKING:
+    from datetime import datetime
+
+_SHORTEST_RSA_KEY = 2048
+
+
+def make_request(cert: Certificate, key: PrivateKey) -> bytes:
+    """A request for a certificate like `cert` with this key, as PEM. Raises CertopsError."""
+    try:
+        request = x509.CertificateSigningRequestBuilder().subject_name(cert.subject).sign(key, signature_hash(key))
+        return bytes(request.public_bytes(serialization.Encoding.PEM))
+    except CRYPTO_ERRORS as exc:
+        raise CertopsError("A request for %s cannot be made: %s." % (render_name(cert.subject), _reason(exc))) from None
+
+
+def grant_request(
+    request_pem: bytes, cert: Certificate, ca_cert: Certificate, ca_key: PrivateKey, now: datetime, validity_seconds: int
+) -> bytes:
+    """Renew `cert`, which this CA must have signed, for the key of the request. Returns the new certificate as PEM.
+
+    Raises CertopsError when the request is none, does not prove that its key is had, or asks for something else than `cert`.
+    """
+    name = render_name(cert.subject)
+    problem = chain_problem(cert, [ca_cert])
+    if problem is not None:
+        raise CertopsError("%s is not renewed with this CA: %s. Have it signed by the CA that signed it." % (name, problem))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            request = x509.load_pem_x509_csr(request_pem)
+            valid, key, subject = request.is_signature_valid, request.public_key(), request.subject
+    except CRYPTO_ERRORS as exc:
+        raise CertopsError("The request for %s cannot be read: %s. Make it again." % (name, _reason(exc))) from None
+    if not valid:
+        raise CertopsError("The request for %s was not signed with the key that it asks for. Make it again." % name)
+    if subject != cert.subject:
+        raise CertopsError("The request is for %s, the certificate to be renewed for %s. Make it again." % (render_name(subject), name))
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _SHORTEST_RSA_KEY:
+        raise CertopsError("The request for %s has an RSA key of %d bits only. Make it again with 2048 or more." % (name, key.key_size))
+    return renew_for_key(cert, ca_cert, ca_key, now, validity_seconds, key)
+
+
+def answer_problem(new: Certificate, old: Certificate, key: PrivateKey, ca_certs: t.Sequence[Certificate], now: datetime) -> str | None:
+    """Why `new` is not the renewal of `old` that was asked for with this key, as a clause; None if it is."""
+    problem = chain_problem(new, ca_certs)
+    if problem is not None:
+        return problem
+    if not key_matches(new, key):
+        return "it does not belong to the key that was made for it on this node"
+    if not not_before(new) <= now < not_after(new):
+        return "it is not valid now"
+    is_now, was = describe(new, "the new certificate"), describe(old, "the old one")
+    for what in ("subject", "sans", "extended_key_usages", "is_ca"):
+        if getattr(is_now, what) != getattr(was, what):
+            return "its %s is %s, and was %s" % (what, getattr(is_now, what), getattr(was, what))
+    return None
+
+
+def _reason(exc: Exception) -> str:
+    return " ".join(str(exc).split()).rstrip(".")[:200] or type(exc).__name__
+
+
+__all__ = ("answer_problem", "grant_request", "make_request")
