@@ -80,10 +80,17 @@ def test_the_kubelets_lease(api: tuple[FakeServer, ApiClient]) -> None:
     assert (found.holder, found.renewed, found.duration_seconds) == ("node-1", NOW, 40)
 
 
-@pytest.mark.parametrize("answer", [{"items": None}, {}, {"items": "x"}, {"items": [7]}, {"items": [{"status": [], "spec": 1}]}])
-def test_garbage_is_no_node(api: tuple[FakeServer, ApiClient], answer: object) -> None:
+@pytest.mark.parametrize("answer", [{"items": "x"}, {"items": [7]}, {"items": [{"status": [], "spec": 1}]}])
+def test_a_garbled_list_does_not_pass_for_a_cluster_of_one(api: tuple[FakeServer, ApiClient], answer: object) -> None:
     api[0].routes["GET " + CONTROL_PLANE_NODES] = (200, answer)
-    assert all(found.problem for found in control_plane_nodes(api[1]))
+    with pytest.raises(ApiError, match="garbled list of nodes"):
+        control_plane_nodes(api[1])
+
+
+@pytest.mark.parametrize("answer", [{"items": None}, {}, {"items": []}])
+def test_an_empty_list(api: tuple[FakeServer, ApiClient], answer: object) -> None:
+    api[0].routes["GET " + CONTROL_PLANE_NODES] = (200, answer)
+    assert control_plane_nodes(api[1]) == []
 
 
 def test_a_garbled_lease_is_explained(api: tuple[FakeServer, ApiClient]) -> None:
