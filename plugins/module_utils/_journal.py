@@ -264,14 +264,15 @@ class StateFolder:
     def retain(self, keep: int) -> list[str]:
         """Remove all but the `keep` newest runs; returns what was removed.
 
-        Never removed: the last run that ended well, and what came after it and failed (its backup may be all there is).
+        Never removed: the last good rotation and rollback that have backups, and what failed since (its backup may be all there is).
         """
         removed = []
-        seen_good = False
+        good: set[str] = set()
         for index, journal in enumerate(self.journals()):
-            is_last_good = journal.state == COMMITTED and not seen_good
-            failed_since = journal.state == FAILED and not seen_good
-            seen_good = seen_good or is_last_good
+            failed_since = journal.state == FAILED and not good
+            is_last_good = journal.state == COMMITTED and bool(journal.files) and journal.kind not in good
+            if is_last_good:
+                good.add(journal.kind)
             if index < keep or is_last_good or failed_since or journal.state not in FINISHED_STATES:
                 continue
             self._remove(journal.run_id)
