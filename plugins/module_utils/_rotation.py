@@ -11,6 +11,7 @@ Finish what was left unfinished, check everything that can be known, make the ne
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import typing as t
@@ -117,7 +118,8 @@ def commit(
     try:
         journal = transaction.prepare(journal, files)
     except CertopsError as error:
-        state.discard_unborn()
+        with contextlib.suppress(CertopsError):  # the next run removes it, too
+            state.discard(journal.run_id)
         raise CertopsError("Nothing was changed. %s" % error) from error
     try:
         outcome = transaction.run(journal, files)

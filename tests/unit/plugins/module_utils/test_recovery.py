@@ -213,6 +213,21 @@ def test_an_error_at_every_call(tmp_path: Path, error: int, lasting: bool) -> No
         assert_good(node)
 
 
+def test_a_run_that_could_not_begin_leaves_nothing_to_end(tmp_path: Path) -> None:
+    calls = count_calls(tmp_path / "whole", "auto")
+    begun = [call for call in calls if call.startswith("replace") and call.endswith("journal.json")][0]
+    for number in range(calls.index(begun) + 2):
+        node = FakeNode(tmp_path / str(number))
+        before = node.tree()
+        with pytest.MonkeyPatch.context() as patch:
+            Tripwire(node, patch).strike = failing(number + 1, errno.EIO, lasting=False)
+            with pytest.raises(CertopsError, match="EIO") as caught:
+                attempt(node, node.wanted(*FEW))
+        assert node.tree() == before, (number, calls[number])
+        assert outlook(node.state) == [], (number, calls[number])
+        assert not isinstance(caught.value, RotationFailed), (number, calls[number])
+
+
 def stopped_in(node: FakeNode, state: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Kill a run when it has just entered a state; returns the fingerprints from before."""
     before = {name: node.on_disk(name) for name in NAMES}
