@@ -124,7 +124,7 @@ def commit(
     try:
         outcome = transaction.run(journal, files)
     except NodeNotRestored as error:
-        result = dict(result_of(state.load(journal.run_id), (), recovered), rolled_back=error.files_restored)
+        result = dict(result_of(error.journal, (), recovered), rolled_back=error.files_restored)
         raise RotationFailed(str(error), result) from error
     result = result_of(outcome.journal, outcome.proofs, recovered)
     if outcome.cause is not None:

@@ -50,9 +50,10 @@ _POLL_SECONDS = 0.25
 class NodeNotRestored(CertopsError):
     """The way back could not be proven; `files_restored` says whether at least every file is as before."""
 
-    def __init__(self, message: str, files_restored: bool) -> None:
-        """Keep what is known about the files beside the message."""
+    def __init__(self, message: str, journal: Journal, files_restored: bool) -> None:
+        """Keep what is known about the run and its files beside the message."""
         super().__init__(message)
+        self.journal = journal
         self.files_restored = files_restored
 
 
@@ -113,11 +114,17 @@ class Transaction:
         try:
             return forward()
         except CertopsError as error:
-            return self.put_back(self._state.load(journal.run_id), str(error))
+            return self.put_back(self._latest(journal), str(error))
         except Exception as error:
             # A defect of ours: the node is put back all the same, then the defect is shown as it is.
-            self.put_back(self._state.load(journal.run_id), "%s in the rotation itself" % type(error).__name__)
+            self.put_back(self._latest(journal), "%s in the rotation itself" % type(error).__name__)
             raise
+
+    def _latest(self, journal: Journal) -> Journal:
+        """How far the journal on disk is; when it cannot be read, what is known of it has all that the way back needs."""
+        with contextlib.suppress(CertopsError):
+            return self._state.load(journal.run_id)
+        return journal
 
     def _apply(self, journal: Journal, files: t.Sequence[NewFile]) -> Journal:
         journal = self._go_to(journal, journaling.APPLYING)
@@ -280,6 +287,7 @@ class Transaction:
         return NodeNotRestored(
             "%s Then %s. Backups are in %s. Remedy: cure the cause, then run again; or copy the backups back by hand."
             % (journal.cause or "The run failed.", why, os.path.join(self._state.folder(journal.run_id), "backup")),
+            journal,
             files_restored,
         )
 

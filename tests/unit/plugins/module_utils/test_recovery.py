@@ -213,6 +213,23 @@ def test_an_error_at_every_call(tmp_path: Path, error: int, lasting: bool) -> No
         assert_good(node)
 
 
+def test_a_journal_that_cannot_be_read_keeps_nobody_from_the_way_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = FakeNode(tmp_path)
+    before = node.tree()
+    node.unhealthy = lambda fake: "/readyz says no" if fake.tree() != before else None
+
+    def unreadable(run_id: str) -> t.NoReturn:
+        raise CertopsError("Cannot read the journal of %s: Input/output error (EIO). Remedy: look at the disk." % run_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.state, "load", unreadable)
+        with pytest.raises(RotationFailed, match="rolled back.*readyz says no") as caught:
+            attempt(node, node.wanted("apiserver"))
+    assert caught.value.result["rolled_back"]
+    assert node.tree() == before
+    assert_good(node)
+
+
 def test_a_run_that_could_not_begin_leaves_nothing_to_end(tmp_path: Path) -> None:
     calls = count_calls(tmp_path / "whole", "auto")
     begun = [call for call in calls if call.startswith("replace") and call.endswith("journal.json")][0]
