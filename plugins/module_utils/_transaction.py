@@ -57,6 +57,10 @@ class NodeNotRestored(CertopsError):
         self.files_restored = files_restored
 
 
+class _LostBackup(CertopsError):
+    """A backup is not what the journal says: no later run can put it back either."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Limits:
     """How long is waited, in seconds."""
@@ -88,8 +92,7 @@ class Transaction:
 
     def prepare(self, journal: Journal, files: t.Sequence[NewFile]) -> Journal:
         """Copy what will be replaced, then write the journal. Nothing is changed yet. Raises CertopsError."""
-        backup_root = os.path.join(self._state.folder(journal.run_id), "backup")
-        replaced = tuple(_back_up(file, backup_root) for file in files)
+        replaced = tuple(_back_up(file, self._backup_root(journal)) for file in files)
         return self._state.save(dataclasses.replace(journal, state=journaling.PREPARED, files=replaced))
 
     def run(self, journal: Journal, files: t.Sequence[NewFile]) -> Outcome:
@@ -244,8 +247,16 @@ class Transaction:
             journal = self._begin_way_back(journal, cause)
         try:
             notes = [note for note in (_restore(file) for file in journal.files) if note]
-        except CertopsError as error:
+        except _LostBackup as error:
             raise self._not_restored(journal, "not every file could be put back (%s)" % error, files_restored=False) from error
+        except CertopsError as error:
+            # By the journal this run has not ended: the next one ends it.
+            raise NodeNotRestored(
+                "%s Then not every file could be put back (%s). Backups are in %s. Remedy: cure the cause, then run again: the new run ends"
+                " this one first." % (journal.cause, error, self._backup_root(journal)),
+                journal,
+                files_restored=False,
+            ) from error
         try:
             journal, proofs = self._prove_way_back(self._state.save(journal))
             journal = self._finish(journal, journaling.ROLLED_BACK)
@@ -286,10 +297,13 @@ class Transaction:
             journal = self._finish(journal, journaling.FAILED)
         return NodeNotRestored(
             "%s Then %s. Backups are in %s. Remedy: cure the cause, then run again; or copy the backups back by hand."
-            % (journal.cause or "The run failed.", why, os.path.join(self._state.folder(journal.run_id), "backup")),
+            % (journal.cause or "The run failed.", why, self._backup_root(journal)),
             journal,
             files_restored,
         )
+
+    def _backup_root(self, journal: Journal) -> str:
+        return os.path.join(self._state.folder(journal.run_id), "backup")
 
     def _look(self) -> tuple[Node, t.Sequence[Record]]:
         node = self._access.discover()
@@ -329,9 +343,12 @@ def _restore(file: ReplacedFile) -> str | None:
     if file.backup is None:
         _remove(file.path)
         return None
-    data = read_bounded(file.backup)
+    try:
+        data = read_bounded(file.backup)
+    except MissingFile as error:
+        raise _LostBackup("the backup %s is gone" % file.backup) from error
     if sha256(data) != file.sha256_before:
-        raise CertopsError("the backup %s is damaged (its hash is not the one in the journal)" % file.backup)
+        raise _LostBackup("the backup %s is damaged (its hash is not the one in the journal)" % file.backup)
     replace_file(file.path, data, file.attributes)
     return None
 

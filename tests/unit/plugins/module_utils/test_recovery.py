@@ -213,6 +213,37 @@ def test_an_error_at_every_call(tmp_path: Path, error: int, lasting: bool) -> No
         assert_good(node)
 
 
+def strike_at(*wanted: tuple[str, int]) -> t.Callable[[list[str]], t.Callable[[int], None]]:
+    """The disk fails at the nth call that begins like this, for each of these."""
+
+    def with_calls(calls: list[str]) -> t.Callable[[int], None]:
+        def strike(_number: int) -> None:
+            for begin, nth in wanted:
+                if calls[-1].startswith(begin) and sum(call.startswith(begin) for call in calls) == nth:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        return strike
+
+    return with_calls
+
+
+def test_a_way_back_that_failed_is_gone_by_the_next_run(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path)
+    before = node.tree()
+    certificate, key = ("open %s" % node.path("pki/.apiserver.%s.certops-new" % suffix) for suffix in ("crt", "key"))
+    with pytest.MonkeyPatch.context() as patch:
+        wire = Tripwire(node, patch)
+        wire.strike = strike_at((certificate, 1), (key, 2))(wire.calls)
+        with pytest.raises(RotationFailed, match="not every file could be put back.*EIO.*run again") as caught:
+            attempt(node, node.wanted("apiserver"))
+    assert not caught.value.result["rolled_back"]
+    assert node.tree() != before
+    assert [entry["found"] for entry in outlook(node.state)] == ["rolling_back"]
+    assert attempt(node, ())["recovered"][0]["state"] == "rolled_back"
+    assert node.tree() == before
+    assert_good(node)
+
+
 def test_a_journal_that_cannot_be_read_keeps_nobody_from_the_way_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node = FakeNode(tmp_path)
     before = node.tree()
