@@ -85,6 +85,8 @@ def _end(journal: Journal, transaction: Transaction) -> Recovered:
 
 def _goes_forward(journal: Journal) -> bool:
     """Forward if everything was written, and nothing of it has been put back since."""
+    if journal.state == journaling.APPLYING:  # killed before it could say that all was written
+        return all(_holds(file.path, file.sha256_after) for file in journal.files)
     return journal.state in _FORWARD and not any(_holds(file.path, file.sha256_before) for file in journal.files)
 
 

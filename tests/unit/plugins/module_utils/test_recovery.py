@@ -213,6 +213,27 @@ def test_an_error_at_every_call(tmp_path: Path, error: int, lasting: bool) -> No
         assert_good(node)
 
 
+def test_a_run_that_was_killed_when_all_was_written_is_carried_forward(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path)
+    before = {name: node.on_disk(name) for name in FEW}
+    with pytest.MonkeyPatch.context() as patch:
+        wire = Tripwire(node, patch)
+
+        def strike(_number: int) -> None:
+            replaced = "replace %s" % node.path("scheduler.conf") in wire.calls
+            if replaced and wire.calls[-1].startswith("mkdir"):  # the journal's next state
+                raise Killed
+
+        wire.strike = strike
+        with pytest.raises(Killed):
+            attempt(node, node.wanted(*FEW))
+    assert "carried forward" in outlook(node.state)[0]["message"]
+    result = attempt(node, ())
+    assert [(entry["found"], entry["state"]) for entry in result["recovered"]] == [("applying", "committed")]
+    assert all(node.on_disk(name) != before[name] for name in FEW)
+    assert_good(node)
+
+
 def strike_at(*wanted: tuple[str, int]) -> t.Callable[[list[str]], t.Callable[[int], None]]:
     """The disk fails at the nth call that begins like this, for each of these."""
 
