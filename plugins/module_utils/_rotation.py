@@ -23,7 +23,16 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._journal import
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import Recovered, outlook, recover
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, NewFile, Policy, Renewal, Wanted, iso, renewals
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import (
+    ACTIVATE,
+    RENEW,
+    NewFile,
+    Policy,
+    Renewal,
+    Wanted,
+    iso,
+    renewals,
+)
 from ansible_collections.certops.kubernetes.plugins.module_utils._restarts import NEVER, decide, record_processes
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed, empty_result, predicted_result, result_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._signals import deferred_signals
@@ -160,7 +169,7 @@ def finish_unfinished(state: StateFolder, transaction: Transaction, run_id: str)
 
 
 def _still_wanted(items: t.Sequence[Wanted], recovered: t.Sequence[Recovered]) -> tuple[list[Wanted], list[str]]:
-    """The plan was made before the recovery: leave out what that has just renewed, and follow what it has put back."""
+    """The plan was made before the recovery: leave out what that has just renewed, follow what it has put back, and renew that too."""
     current, known, renewed = {}, {}, {}
     for entry in recovered:
         current.update(entry.current)
@@ -176,6 +185,12 @@ def _still_wanted(items: t.Sequence[Wanted], recovered: t.Sequence[Recovered]) -
             wanted.append(dataclasses.replace(item, fingerprint_sha256=current[item.name]))
         else:
             wanted.append(item)
+    names = {item.name for item in items}
+    for entry in recovered if items else ():
+        for name in entry.taken_back:
+            if name not in names:
+                wanted.append(Wanted(name, RENEW, entry.current[name]))
+                notes.append("%s had been renewed by the run %s, which was put back; it was renewed again." % (name, entry.run_id))
     return wanted, notes
 
 

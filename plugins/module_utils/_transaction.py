@@ -38,7 +38,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._journal import
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import Proof, disk_problem, prove_item
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import NewFile, iso
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import RENEW, NewFile, iso
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node, Record
@@ -108,6 +108,14 @@ class Transaction:
             return self._forward(self._apply(journal, files))
 
         return self._or_back(journal, forward)
+
+    def renewed_on_disk(self, journal: Journal) -> tuple[str, ...]:
+        """The certificates of a run that lie on disk as the run wanted them, whole."""
+        with contextlib.suppress(CertopsError):
+            node = self._access.discover()
+            renewed = (item for item in journal.items if item.action == RENEW)
+            return tuple(item.name for item in renewed if disk_problem(node, item, str(item.after["fingerprint_sha256"])) is None)
+        return ()
 
     def carry_forward(self, journal: Journal) -> Outcome:
         """End a run whose files are all in place."""

@@ -213,6 +213,40 @@ def test_an_error_at_every_call(tmp_path: Path, error: int, lasting: bool) -> No
         assert_good(node)
 
 
+def killed_at(node: FakeNode, begin: str, items: t.Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        wire = Tripwire(node, patch)
+
+        def strike(_number: int) -> None:
+            if any(call.startswith(begin) for call in wire.calls):
+                raise Killed
+
+        wire.strike = strike
+        with pytest.raises(Killed):
+            attempt(node, items)
+
+
+def test_what_is_put_back_is_renewed_again_though_the_plan_saw_it_renewed(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path)
+    before = {name: node.on_disk(name) for name in FEW}
+    killed_at(node, "open %s" % node.path(".scheduler.conf.certops-new"), node.wanted(*FEW))
+    assert node.on_disk("apiserver") != before["apiserver"]
+    result = attempt(node, node.wanted("scheduler.conf"))  # the plan of somebody who looks at the node now
+    assert [(entry["found"], entry["state"]) for entry in result["recovered"]] == [("applying", "rolled_back")]
+    assert {entry["name"]: entry["before"]["fingerprint_sha256"] for entry in result["certificates"]} == before
+    assert "apiserver had been renewed by the run run, which was put back; it was renewed again" in " ".join(result["warnings"])
+    assert all(node.on_disk(name) != before[name] for name in FEW)
+    assert_good(node)
+
+
+def test_an_empty_plan_renews_nothing(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path)
+    before = node.tree()
+    killed_at(node, "open %s" % node.path(".scheduler.conf.certops-new"), node.wanted(*FEW))
+    assert attempt(node, ())["certificates"] == []
+    assert node.tree() == before
+
+
 def test_a_run_that_was_killed_when_all_was_written_is_carried_forward(tmp_path: Path) -> None:
     node = FakeNode(tmp_path)
     before = {name: node.on_disk(name) for name in FEW}
