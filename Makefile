@@ -14,6 +14,8 @@ test:             ## everything that must pass, real clusters included
 	@$(GATES) full
 test-fast:        ## the inner loop: no cluster
 	@$(GATES) fast
+test-long:        ## what takes too long for each run of "test": every error at every call of every kind of run
+	@$(GATES) long
 lab:              ## a real one-node cluster to try things on
 	@lab/lab up single
 lab-ha:           ## three control planes and a worker behind a load balancer
@@ -27,5 +29,5 @@ collection:       ## put this checkout where Ansible finds it, and say how to us
 clean:            ## remove what this checkout left in the cache; built Kubernetes and environments stay
 	@$(GATES) --clean
 
-.PHONY: help demo test test-fast lab lab-ha lab-down bench collection clean
+.PHONY: help demo test test-fast test-long lab lab-ha lab-down bench collection clean
 .DEFAULT_GOAL := help

@@ -254,27 +254,26 @@ class StateFolder:
 
     def discard_unborn(self) -> list[str]:
         """Remove folders without a journal: such a run was stopped before it changed anything, or half removed. Returns names."""
-        removed = []
-        for name in self._folder_names():
-            if not os.path.lexists(os.path.join(self.folder(name), "journal.json")):
-                self._remove(name)
-                removed.append(name)
-        return removed
+        names = [name for name in self._folder_names() if not os.path.lexists(os.path.join(self.folder(name), "journal.json"))]
+        for name in names:
+            self.discard(name)
+        return names
 
     def retain(self, keep: int) -> list[str]:
         """Remove all but the `keep` newest runs; returns what was removed.
 
-        Never removed: the last run that ended well, and what came after it and failed (its backup may be all there is).
+        Never removed: the last good rotation and rollback that have backups, and what failed since (its backup may be all there is).
         """
         removed = []
-        seen_good = False
+        good: set[str] = set()
         for index, journal in enumerate(self.journals()):
-            is_last_good = journal.state == COMMITTED and not seen_good
-            failed_since = journal.state == FAILED and not seen_good
-            seen_good = seen_good or is_last_good
+            failed_since = journal.state == FAILED and not good
+            is_last_good = journal.state == COMMITTED and bool(journal.files) and journal.kind not in good
+            if is_last_good:
+                good.add(journal.kind)
             if index < keep or is_last_good or failed_since or journal.state not in FINISHED_STATES:
                 continue
-            self._remove(journal.run_id)
+            self.discard(journal.run_id)
             removed.append(journal.run_id)
         return removed
 
@@ -287,7 +286,8 @@ class StateFolder:
             raise explain(error, "list the runs in", self.runs_path) from error
         return sorted(name for name in names if _RUN_ID.match(name) and os.path.isdir(self.folder(name)))
 
-    def _remove(self, run_id: str) -> None:
+    def discard(self, run_id: str) -> None:
+        """Remove a run's folder, however much of it there is. Raises CertopsError."""
         folder = self.folder(run_id)
         try:
             # The journal first: a folder without one is removed by the next run, should this one be stopped here.

@@ -34,6 +34,7 @@ class Recovered:
     message: str
     current: dict[str, str]
     known: dict[str, tuple[str, str]]  # name -> fingerprints before and after that run
+    taken_back: tuple[str, ...] = ()  # what it had renewed, as everybody could see, and has not any more
     failed: bool = False  # it should have been carried forward, and had to be put back
 
     def report(self) -> dict[str, t.Any]:
@@ -64,6 +65,7 @@ def recover(state: StateFolder, transaction: Transaction) -> list[Recovered]:
 def _end(journal: Journal, transaction: Transaction) -> Recovered:
     found = journal.state
     goes_forward = _goes_forward(journal)
+    renewed = transaction.renewed_on_disk(journal)
     if goes_forward:
         outcome = transaction.carry_forward(_without_foreign(journal))
     else:
@@ -79,12 +81,15 @@ def _end(journal: Journal, transaction: Transaction) -> Recovered:
         "Run %s had been stopped while it was %s; it was %s." % (journal.run_id, found, what),
         {name: after if forward else before for name, (before, after) in both.items()},
         both,
+        taken_back=() if forward else renewed,
         failed=goes_forward and not forward,
     )
 
 
 def _goes_forward(journal: Journal) -> bool:
     """Forward if everything was written, and nothing of it has been put back since."""
+    if journal.state == journaling.APPLYING:  # killed before it could say that all was written
+        return all(_holds(file.path, file.sha256_after) for file in journal.files)
     return journal.state in _FORWARD and not any(_holds(file.path, file.sha256_before) for file in journal.files)
 
 

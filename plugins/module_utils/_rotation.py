@@ -11,6 +11,7 @@ Finish what was left unfinished, check everything that can be known, make the ne
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import typing as t
@@ -23,7 +24,15 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import C
 from ansible_collections.certops.kubernetes.plugins.module_utils._pending import forget_keys, kept_pending_key
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import Recovered, outlook, recover
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, NewFile, Policy, Renewal, Wanted, renewals
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import (
+    ACTIVATE,
+    RENEW,
+    NewFile,
+    Policy,
+    Renewal,
+    Wanted,
+    renewals,
+)
 from ansible_collections.certops.kubernetes.plugins.module_utils._replaceable import link_warnings, replace_problems
 from ansible_collections.certops.kubernetes.plugins.module_utils._restarts import NEVER, decide, record_processes
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed, empty_result, predicted_result, result_of
@@ -123,12 +132,13 @@ def commit(
     try:
         journal = transaction.prepare(journal, files)
     except CertopsError as error:
-        state.discard_unborn()
+        with contextlib.suppress(CertopsError):  # the next run removes it, too
+            state.discard(journal.run_id)
         raise CertopsError("Nothing was changed. %s" % error) from error
     try:
         outcome = transaction.run(journal, files)
     except NodeNotRestored as error:
-        result = dict(result_of(state.load(journal.run_id), (), recovered), rolled_back=error.files_restored)
+        result = dict(result_of(error.journal, (), recovered), rolled_back=error.files_restored)
         raise RotationFailed(str(error), result) from error
     result = result_of(outcome.journal, outcome.proofs, recovered)
     if outcome.cause is not None:
@@ -164,7 +174,7 @@ def finish_unfinished(state: StateFolder, transaction: Transaction, run_id: str)
 
 
 def _still_wanted(items: t.Sequence[Wanted], recovered: t.Sequence[Recovered]) -> tuple[list[Wanted], list[str]]:
-    """The plan was made before the recovery: leave out what that has just renewed, and follow what it has put back."""
+    """The plan was made before the recovery: leave out what that has just renewed, follow what it has put back, and renew that too."""
     current, known, renewed = {}, {}, {}
     for entry in recovered:
         current.update(entry.current)
@@ -180,6 +190,12 @@ def _still_wanted(items: t.Sequence[Wanted], recovered: t.Sequence[Recovered]) -
             wanted.append(dataclasses.replace(item, fingerprint_sha256=current[item.name]))
         else:
             wanted.append(item)
+    names = {item.name for item in items}
+    for entry in recovered if items else ():
+        for name in entry.taken_back:
+            if name not in names:
+                wanted.append(Wanted(name, RENEW, entry.current[name]))
+                notes.append("%s had been renewed by the run %s, which was put back; it was renewed again." % (name, entry.run_id))
     return wanted, notes
 
 

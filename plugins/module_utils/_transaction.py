@@ -39,7 +39,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._journal import
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, ETCD
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import Proof, disk_problem, prove_item
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import NewFile
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import RENEW, NewFile
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
 if t.TYPE_CHECKING:
@@ -52,10 +52,15 @@ _POLL_SECONDS = 0.25
 class NodeNotRestored(CertopsError):
     """The way back could not be proven; `files_restored` says whether at least every file is as before."""
 
-    def __init__(self, message: str, files_restored: bool) -> None:
-        """Keep what is known about the files beside the message."""
+    def __init__(self, message: str, journal: Journal, files_restored: bool) -> None:
+        """Keep what is known about the run and its files beside the message."""
         super().__init__(message)
+        self.journal = journal
         self.files_restored = files_restored
+
+
+class _LostBackup(CertopsError):
+    """A backup is not what the journal says: no later run can put it back either."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +95,7 @@ class Transaction:
 
     def prepare(self, journal: Journal, files: t.Sequence[NewFile]) -> Journal:
         """Copy what will be replaced, then write the journal. Nothing is changed yet. Raises CertopsError."""
-        backup_root = os.path.join(self._state.folder(journal.run_id), "backup")
-        replaced = tuple(_back_up(file, backup_root) for file in files)
+        replaced = tuple(_back_up(file, self._backup_root(journal)) for file in files)
         return self._state.save(dataclasses.replace(journal, state=journaling.PREPARED, files=replaced))
 
     def run(self, journal: Journal, files: t.Sequence[NewFile]) -> Outcome:
@@ -108,6 +112,14 @@ class Transaction:
 
         return self._or_back(journal, forward)
 
+    def renewed_on_disk(self, journal: Journal) -> tuple[str, ...]:
+        """The certificates of a run that lie on disk as the run wanted them, whole."""
+        with contextlib.suppress(CertopsError):
+            node = self._access.discover()
+            renewed = (item for item in journal.items if item.action == RENEW)
+            return tuple(item.name for item in renewed if disk_problem(node, item, str(item.after["fingerprint_sha256"])) is None)
+        return ()
+
     def carry_forward(self, journal: Journal) -> Outcome:
         """End a run whose files are all in place."""
         return self._or_back(journal, lambda: self._forward(journal))
@@ -116,11 +128,17 @@ class Transaction:
         try:
             return forward()
         except CertopsError as error:
-            return self.put_back(self._state.load(journal.run_id), str(error))
+            return self.put_back(self._latest(journal), str(error))
         except Exception as error:
             # A defect of ours: the node is put back all the same, then the defect is shown as it is.
-            self.put_back(self._state.load(journal.run_id), "%s in the rotation itself" % type(error).__name__)
+            self.put_back(self._latest(journal), "%s in the rotation itself" % type(error).__name__)
             raise
+
+    def _latest(self, journal: Journal) -> Journal:
+        """How far the journal on disk is; when it cannot be read, what is known of it has all that the way back needs."""
+        with contextlib.suppress(CertopsError):
+            return self._state.load(journal.run_id)
+        return journal
 
     def _apply(self, journal: Journal, files: t.Sequence[NewFile]) -> Journal:
         journal = self._go_to(journal, journaling.APPLYING)
@@ -255,8 +273,16 @@ class Transaction:
             journal = self._begin_way_back(journal, cause)
         try:
             notes = [note for note in (_restore(file) for file in journal.files) if note]
-        except CertopsError as error:
+        except _LostBackup as error:
             raise self._not_restored(journal, "not every file could be put back (%s)" % error, files_restored=False) from error
+        except CertopsError as error:
+            # By the journal this run has not ended: the next one ends it.
+            raise NodeNotRestored(
+                "%s Then not every file could be put back (%s). Backups are in %s. Remedy: cure the cause, then run again: the new run ends"
+                " this one first." % (journal.cause, error, self._backup_root(journal)),
+                journal,
+                files_restored=False,
+            ) from error
         try:
             journal, proofs = self._prove_way_back(self._state.save(journal))
             journal = self._finish(journal, journaling.ROLLED_BACK)
@@ -297,9 +323,13 @@ class Transaction:
             journal = self._finish(journal, journaling.FAILED)
         return NodeNotRestored(
             "%s Then %s. Backups are in %s. Remedy: cure the cause, then run again; or copy the backups back by hand."
-            % (journal.cause or "The run failed.", why, os.path.join(self._state.folder(journal.run_id), "backup")),
+            % (journal.cause or "The run failed.", why, self._backup_root(journal)),
+            journal,
             files_restored,
         )
+
+    def _backup_root(self, journal: Journal) -> str:
+        return os.path.join(self._state.folder(journal.run_id), "backup")
 
     def _look(self) -> tuple[Node, t.Sequence[Record]]:
         node = self._access.discover()
@@ -339,9 +369,12 @@ def _restore(file: ReplacedFile) -> str | None:
     if file.backup is None:
         _remove(file.path)
         return None
-    data = read_bounded(file.backup)
+    try:
+        data = read_bounded(file.backup)
+    except MissingFile as error:
+        raise _LostBackup("the backup %s is gone" % file.backup) from error
     if sha256(data) != file.sha256_before:
-        raise CertopsError("the backup %s is damaged (its hash is not the one in the journal)" % file.backup)
+        raise _LostBackup("the backup %s is damaged (its hash is not the one in the journal)" % file.backup)
     replace_file(file.path, data, file.attributes)
     return None
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -23,7 +24,6 @@ from environment import (
     WORK,
     Missing,
     call,
-    controller_environment,
     find_controller_python,
     find_python,
     only_one,
@@ -34,7 +34,7 @@ LONGEST = 45 * 60  # seconds that a command may take before it counts as hung
 LAB = CHECKOUT / "lab" / "lab"
 # Folders whose Python files import each other by their bare names
 STANDALONE = (
-    *("lab", "tests/bench", "tests/gates", "tests/kind", "tests/unit/lab", "tests/unit/project"),
+    *("lab", "tests/bench", "tests/faults", "tests/gates", "tests/kind", "tests/unit/lab", "tests/unit/project"),
     *("tests/sandbox", "tests/sandbox/compare", "tests/sandbox/scenario"),
 )
 BUILT = {"changelogs", "docs", "meta", "playbooks", "plugins", "roles", "LICENSES", "COPYING", "MANIFEST.json", "FILES.json"}
@@ -204,6 +204,15 @@ def molecule(shell: Shell, scenario: str) -> None:
         raise Failed("a step of the scenario has no playbook, so it did nothing: see 'Missing playbook' in the log")
 
 
+def faults(shell: Shell, part: str = "test") -> None:
+    """Kill runs at each call that changes a file; first, that those who judge notice what they should."""
+    packages = ". lab/steps/common.sh; . lab/steps/docker.sh; install_missing strace:strace"
+    with contextlib.suppress(Failed):  # without it one comparison is left out, and it is said
+        shell.run("bash", "-euc", packages, cwd=CHECKOUT)
+    shell.run("python", "-m", "pytest", "-q", "-ra", "-p", "no:cacheprovider", ".", cwd=COLLECTION / "tests" / "faults")
+    shell.run("python", "tests/faults/run.py", TREE, WORK / f"faults-{part}", "--part", part)
+
+
 def lab(shell: Shell) -> None:
     """Docker, and all that a real cluster is made of."""
     try:
@@ -241,12 +250,15 @@ FULL = (
     Gate("molecule default", lambda shell: molecule(shell, "default")),
     Gate("molecule faults", lambda shell: molecule(shell, "faults")),
     Gate("molecule conditions", lambda shell: molecule(shell, "conditions")),
+    Gate("faults", faults),
     Gate("units 3.8, oldest cryptography", lambda shell: units(shell, "3.8", "oldest")),
     *(Gate(f"units {version}", functools.partial(units, version=version, cryptography="newest")) for version in NODE_PYTHONS),
     Gate("sanity, oldest core", lambda shell: sanity(shell, "oldest")),
     Gate("galaxy-importer", importer),
     Gate("playbooks", playbooks),
 )
+# What there is no time for in each run of the full ones
+LONG = tuple(Gate(f"faults, {part}", functools.partial(faults, part=part)) for part in ("errors", "always", "everything"))
 LAB_GATE = Gate("lab", lab)
 REAL_CLUSTER = (
     Gate("molecule kind", lambda shell: molecule(shell, "kind")),
@@ -256,4 +268,4 @@ REAL_CLUSTER = (
 )
 LOGS = WORK / "logs"
 
-__all__ = ("FAST", "FULL", "LAB", "LAB_GATE", "LOGS", "REAL_CLUSTER", "Failed", "Gate", "Shell", "Skipped", "controller_environment")
+__all__ = ("FAST", "FULL", "LAB", "LAB_GATE", "LOGS", "LONG", "REAL_CLUSTER", "Failed", "Gate", "Shell", "Skipped")

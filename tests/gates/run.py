@@ -6,6 +6,7 @@
 
 run.py full             everything that must pass, real clusters included
 run.py fast             the inner loop: no cluster
+run.py long             what takes too long to be part of "full"
 run.py NAME...          single gates, by name
 run.py --exec CMD...    a command with the controller's tools and the collections' tree
 run.py --tree           make the tree, and say how to use it
@@ -23,8 +24,8 @@ import threading
 import time
 import typing as t
 
-from environment import COLLECTION, TREE, WORK, Missing, materialise_tree
-from gates import FAST, FULL, LAB, LAB_GATE, LOGS, REAL_CLUSTER, Failed, Gate, Shell, Skipped, controller_environment
+from environment import COLLECTION, TREE, WORK, Missing, controller_environment, materialise_tree
+from gates import FAST, FULL, LAB, LAB_GATE, LOGS, LONG, REAL_CLUSTER, Failed, Gate, Shell, Skipped
 
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 SHOWN_OF_A_LOG = 60  # lines
@@ -109,10 +110,10 @@ def run_gates(names: list[str]) -> int:
     environment = controller_environment()
     if names == ["full"]:
         outcomes = run_full(environment)
-    elif names == ["fast"]:
-        outcomes = run_in_lanes(FAST, environment)
+    elif names in (["fast"], ["long"]):
+        outcomes = run_in_lanes(FAST if names == ["fast"] else LONG, environment)
     else:
-        known = {gate.name: gate for gate in (*FULL, LAB_GATE, *REAL_CLUSTER, *FAST)}
+        known = {gate.name: gate for gate in (*FULL, LAB_GATE, *REAL_CLUSTER, *FAST, *LONG)}
         unknown = [name for name in names if name not in known]
         if unknown:
             sys.exit(f"no such gate: {', '.join(unknown)}; there are: {', '.join(known)}")

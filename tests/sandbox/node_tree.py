@@ -36,14 +36,21 @@ SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUT
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """What the node is to look like: the end of its certificates and CAs (aware UTC datetimes), its name and address."""
+    """What the node is to look like: the end of its certificates and CAs (aware UTC datetimes), its name, address and keys (rsa, ec)."""
 
     root: Path
     name: str
     address: str
     not_after: datetime
     ca_not_after: datetime
+    keys: str = "rsa"
     cluster: str = "kubernetes"
+
+    def new_key(self) -> CertificateIssuerPrivateKeyTypes:
+        """A key as kubeadm makes it with this `encryptionAlgorithm`."""
+        if self.keys == "ec":
+            return ec.generate_private_key(ec.SECP256R1())
+        return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ def _leaves(spec: NodeSpec) -> dict[str, Leaf]:
 
 
 def _make_ca(common_name: str, spec: NodeSpec) -> Pair:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    key = spec.new_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     begin = min(datetime.now(timezone.utc) - timedelta(minutes=5), spec.not_after - LIFETIME, spec.ca_not_after - timedelta(days=3650))
     builder = _builder(subject, subject, key, begin, spec.ca_not_after)
@@ -121,7 +128,7 @@ def _issue(
     spec: NodeSpec,
     key: CertificateIssuerPrivateKeyTypes | None = None,
 ) -> Pair:
-    key = key or rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    key = key or spec.new_key()
     names = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization)] if organization else []
     subject = x509.Name([*names, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     begin = min(datetime.now(timezone.utc) - timedelta(minutes=5), spec.not_after - LIFETIME)
@@ -252,7 +259,7 @@ def _write_etcd_data(spec: NodeSpec) -> None:
         "certificateValidityPeriod": "8760h0m0s",
         "certificatesDir": "/etc/kubernetes/pki",
         "clusterName": spec.cluster,
-        "encryptionAlgorithm": "RSA-2048",
+        "encryptionAlgorithm": {"rsa": "RSA-2048", "ec": "ECDSA-P256"}[spec.keys],
         "etcd": {"local": {"dataDir": "/var/lib/etcd"}},
         "kind": "ClusterConfiguration",
         "kubernetesVersion": "v1.36.3",
@@ -301,10 +308,11 @@ def _yaml(value: t.Mapping[str, t.Any]) -> bytes:
 
 
 def main() -> None:
-    """`node_tree.py ROOT NAME ADDRESS DAYS_LEFT CA_DAYS_LEFT`, days as decimal numbers."""
-    root, name, address, days_left, ca_days_left = sys.argv[1:]
+    """`node_tree.py ROOT NAME ADDRESS DAYS_LEFT CA_DAYS_LEFT rsa|ec`, days as decimal numbers."""
+    root, name, address, days_left, ca_days_left, keys = sys.argv[1:]
     now = datetime.now(timezone.utc).replace(microsecond=0)
-    make_node(NodeSpec(Path(root), name, address, now + timedelta(days=float(days_left)), now + timedelta(days=float(ca_days_left))))
+    ends = [now + timedelta(days=float(days)) for days in (days_left, ca_days_left)]
+    make_node(NodeSpec(Path(root), name, address, *ends, keys=keys))
 
 
 __all__ = ("NodeSpec", "make_node")

@@ -80,7 +80,7 @@ class Sandbox:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.directory.chmod(0o700)
         command = [args.python, str(HERE / "node_tree.py"), str(self.root), args.name, args.address]
-        if subprocess.run([*command, str(args.days_left), str(args.ca_days_left)], check=False).returncode:
+        if subprocess.run([*command, str(args.days_left), str(args.ca_days_left), args.keys], check=False).returncode:
             shutil.rmtree(self.directory)
             raise SandboxError(
                 "%s could not make the node's files; it needs cryptography and PyYAML (choose another with --python)" % args.python
@@ -244,6 +244,7 @@ def parse_args() -> argparse.Namespace:
     up = commands.add_parser("up", parents=[place], help="make and start a node, or start it again")
     up.add_argument("--days-left", type=float, default=10, help="until the certificates end; decimals and negative too (%(default)s)")
     up.add_argument("--ca-days-left", type=float, default=3640, help="until the CAs end (%(default)s)")
+    up.add_argument("--keys", choices=["rsa", "ec"], default="rsa", help="what kind of keys it has, as kubeadm makes them (%(default)s)")
     up.add_argument("--name", default="sandbox", help="Kubernetes' name of the node (%(default)s)")
     up.add_argument("--address", default="10.0.0.1", help="its address, in its own network only (%(default)s)")
     up.add_argument("--python", default=sys.executable, help="the node's Python (%(default)s)")

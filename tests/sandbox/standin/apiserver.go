@@ -49,7 +49,7 @@ func runAPIServer(flags flagSet) error {
 		return err
 	}
 	if !fault("no-reload") {
-		go serving.watch(10 * time.Millisecond)
+		go serving.watch()
 	}
 	loopback, err := selfSigned(fmt.Sprintf("apiserver-loopback-client@%d", time.Now().Unix()), (3*365+1)*24*time.Hour)
 	if err != nil {

@@ -301,7 +301,7 @@ func serveKubelet(conf object) error {
 	if err != nil {
 		return err
 	}
-	go serving.watch(100 * time.Millisecond)
+	go serving.watch()
 	authentication, _ := conf["authentication"].(object)
 	clients, _ := authentication["x509"].(object)
 	ok := func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") }

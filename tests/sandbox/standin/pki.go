@@ -18,31 +18,17 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
 
 // hotPair is a certificate and key that follow their files, as the API server's dynamic serving content does: a pair that does
-// not match is refused and the old one stays. The real one is woken by inotify; looking every few milliseconds comes to the same.
+// not match is refused and the old one stays.
 type hotPair struct {
 	certFile, keyFile string
 	current           atomic.Pointer[tls.Certificate]
-	seen              [2]fileState
-}
-
-type fileState struct {
-	size    int64
-	changed time.Time
-	inode   uint64
-}
-
-func stateOf(path string) fileState {
-	var found syscall.Stat_t
-	if err := syscall.Stat(path, &found); err != nil {
-		return fileState{}
-	}
-	return fileState{found.Size, time.Unix(found.Mtim.Unix()), found.Ino}
 }
 
 func newHotPair(certFile, keyFile string) (*hotPair, error) {
@@ -52,23 +38,30 @@ func newHotPair(certFile, keyFile string) (*hotPair, error) {
 		return nil, err
 	}
 	p.current.Store(&pair)
-	p.seen = [2]fileState{stateOf(certFile), stateOf(keyFile)}
 	return p, nil
 }
 
-func (p *hotPair) watch(every time.Duration) {
-	for range time.Tick(every) {
-		now := [2]fileState{stateOf(p.certFile), stateOf(p.keyFile)}
-		if now == p.seen {
-			continue
+// watch loads the pair again whenever something has happened in its folders.
+func (p *hotPair) watch() {
+	notes, err := syscall.InotifyInit1(syscall.IN_CLOEXEC)
+	if err != nil {
+		log.Fatalf("inotify: %v (too many open files: sysctl -w fs.inotify.max_user_instances=1024)", err)
+	}
+	for _, file := range []string{p.certFile, p.keyFile} {
+		if _, err := syscall.InotifyAddWatch(notes, filepath.Dir(file), syscall.IN_MOVED_TO|syscall.IN_CLOSE_WRITE); err != nil {
+			log.Fatalf("watching the folder of %s: %v", file, err)
 		}
+	}
+	buffer := make([]byte, 64<<10)
+	for {
 		pair, err := tls.LoadX509KeyPair(p.certFile, p.keyFile)
-		if err != nil {
-			continue // tried again until both files fit together
+		if err == nil && !bytes.Equal(pair.Certificate[0], p.current.Load().Certificate[0]) {
+			p.current.Store(&pair)
+			log.Printf("loaded a new pair from %s", p.certFile)
 		}
-		p.seen = now
-		p.current.Store(&pair)
-		log.Printf("loaded a new pair from %s", p.certFile)
+		if _, err := syscall.Read(notes, buffer); err != nil && err != syscall.EINTR {
+			log.Fatalf("inotify: %v", err)
+		}
 	}
 }
 

@@ -192,10 +192,19 @@ def test_retention_keeps_the_last_good_one_and_what_failed_since(state: StateFol
             ("undone-2", _journal.ROLLED_BACK),
         ]
     ):
-        state.save(journal(run_id, number, end))
+        state.save(journal(run_id, number, end, files=FULL.files))
     assert state.retain(1) == ["undone", "old-failure", "old"]
     assert [entry.run_id for entry in state.journals()] == ["undone-2", "failure", "good"]
     assert state.retain(10) == []
+
+
+def test_retention_keeps_what_can_be_gone_back_to(state: StateFolder) -> None:
+    state.save(journal("rotation", 1, files=FULL.files))
+    state.save(journal("rollback", 2, files=FULL.files, kind=_journal.ROLLBACK))
+    for number in range(3, 6):
+        state.save(journal("activation-%d" % number, number))
+    assert state.retain(1) == ["activation-4", "activation-3"]
+    assert [entry.run_id for entry in state.journals()] == ["activation-5", "rollback", "rotation"]
 
 
 def test_a_folder_without_a_journal_changed_nothing(state: StateFolder) -> None:
