@@ -143,10 +143,13 @@ cluster_begin() {
 cluster_config() {
 	local kind=$1 validity=$2 name=$3
 	sed "s|@ETCD_CLIENT@|$(etcd_dir "$name")|" "$LAB/clusters/$kind.yaml"
-	[ -n "$validity" ] || [ "$kind" = external-etcd ] || return 0
 	printf 'kubeadmConfigPatches:\n- |\n  kind: ClusterConfiguration\n'
 	[ -z "$validity" ] || echo "  certificateValidityPeriod: $validity"
-	[ "$kind" != external-etcd ] || etcd_settings "$name" | sed 's/^/  /'
+	case $kind in
+	external-etcd) etcd_settings "$name" ;;
+	# Longer than the load balancer takes to notice that an API server is not ready any more, as everybody sets it who restarts them.
+	ha) printf 'apiServer:\n  extraArgs:\n  - {name: shutdown-delay-duration, value: 6s}\n' ;;
+	esac | sed 's/^/  /'
 }
 
 # The certificates are born with little time left; the cluster's own configuration says a year again, or whoever renews
