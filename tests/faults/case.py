@@ -74,6 +74,11 @@ def _try(lane: Lane, scenario: Scenario, strike: Strike | None, verdict: Verdict
     hold("the struck run" if strike else "the run", [*run.exposed, *_problems_of_run(run, strike, found, left)])
     hold("after it", [*judge.exposed(left), *_lost(scenario, left, found)])
 
+    verdict.cpu_seconds = run.cpu_seconds
+    if strike and judge.same(left, origin) and lane.observe().processes == lane.processes:
+        verdict.ended += ", as before"
+        return run.calls  # any run after this one is the undisturbed one
+
     following = scenario.again(lane, NEXT, origin, stale_plan)
     repaired = lane.files()
     hold("the next run", [following.message] if following.failed else [])
@@ -83,7 +88,7 @@ def _try(lane: Lane, scenario: Scenario, strike: Strike | None, verdict: Verdict
     changed = last.failed or last.result is None or last.result["changed"]
     hold("the last run", ["it did something: %s" % (last.message or last.result)] if changed else [])
     hold("after the last run", judge.differences(lane.files(), repaired))
-    verdict.cpu_seconds = run.cpu_seconds + following.cpu_seconds + last.cpu_seconds
+    verdict.cpu_seconds += following.cpu_seconds + last.cpu_seconds
     return run.calls
 
 

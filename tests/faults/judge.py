@@ -222,6 +222,11 @@ def differences(files: Files, before: Files, but: t.Collection[str] = ()) -> lis
     return sorted(path for path in paths if files.get(path) != before.get(path))
 
 
+def same(files: Files, before: Files) -> bool:
+    """Whether everything is as before, the folder of the runs too, but for who signed the lock."""
+    return all(files.get(path) == before.get(path) for path in {*files, *before} - {STATE + "lock"})
+
+
 def other_modes(files: Files, before: Files) -> list[str]:
     """Files that are still there, but with another mode or owner."""
     both = [path for path in before if path in files]

@@ -16,6 +16,7 @@ import fcntl
 import os
 import platform
 import struct
+import sys
 import typing as t
 from dataclasses import dataclass
 
@@ -225,3 +226,10 @@ def _program() -> list[tuple[int, int, int, int]]:
 
 
 __all__ = ("CALLS", "SIGNALS", "Call", "Listener", "NotHere", "hand_over_calls")
+
+if __name__ == "__main__":
+    try:
+        hand_over_calls()
+    except NotHere as problem:
+        sys.exit("calls cannot be handed over here: %s" % problem)
+    os._exit(0)  # nobody listens: another call would wait for ever

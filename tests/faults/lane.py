@@ -79,7 +79,7 @@ class Lane:
         self.root = directory / "root"
         self._tree = tree
         self._worker: subprocess.Popen[str] | None = None
-        self._back_off: dict[str, int] = {}
+        self.processes: dict[str, int] = {}  # as they were when the last run began
         self._known: dict[str, tuple[tuple[int, ...], File]] = {}
 
     def up(self) -> None:
@@ -94,7 +94,7 @@ class Lane:
             [*command, sys.executable, str(HERE / "worker.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._answer()
-        self._back_off = self.observe().processes
+        self.processes = self.observe().processes
 
     def down(self) -> None:
         """Delete the node."""
@@ -146,9 +146,9 @@ class Lane:
     def _forget_back_off(self) -> None:
         """A component that was stopped twice within ten minutes is started later each time: not what is tried here."""
         processes = self.observe().processes
-        if processes != self._back_off:
+        if processes != self.processes:
             self._ask("forget_back_off")
-            self._back_off = processes
+            self.processes = processes
 
     def files(self) -> Files:
         """Everything on the node that a run might have written."""

@@ -27,7 +27,7 @@ from scenarios import Recovery, Rollback, Rotation, Scenario
 Case = t.Tuple[Scenario, Strike, bool]
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES)
 SIGNALS = ("kill#", "pidfd_send_signal#")
-KILL, FAIL = "kill", "fail"
+KILL, FAIL, DIE = "kill", "fail", "die"
 STATES = ("applying", "applied", "rolling_back")
 
 
@@ -36,7 +36,7 @@ def parts(part: str, rotation: tuple[str, ...]) -> list[tuple[Scenario, tuple[st
     recoveries = [Recovery(found, rotation) for found in STATES]
     known: dict[str, list[tuple[Scenario, tuple[str, ...]]]] = {
         "test": [(Rotation(), (KILL, FAIL)), (Rollback(), (KILL,)), *((recovery, (KILL,)) for recovery in recoveries)],
-        "errors": [(Rollback(), (FAIL,)), *((recovery, (FAIL,)) for recovery in recoveries)],
+        "errors": [(Rotation(), (DIE,)), (Rollback(), (FAIL, DIE)), *((recovery, (FAIL, DIE)) for recovery in recoveries)],
         "always": [(Rotation(restart="always"), (KILL, FAIL))],
         "everything": [(Rotation(judge.NAMES), (KILL,))],
     }
@@ -66,9 +66,13 @@ def cases_of(scenario: Scenario, calls: t.Sequence[str], strikes: t.Sequence[str
         text, _hash, nth = call.rpartition("#")
         if KILL in strikes:
             yield scenario, Strike(text, int(nth)), number % 2 == 1
-        if FAIL in strikes and not call.startswith(SIGNALS):
+        if call.startswith(SIGNALS):
+            continue
+        if FAIL in strikes:
             for error in ERRORS:
                 yield scenario, Strike(text, int(nth), error, lasting=error == errno.ENOSPC), number % 2 == 1
+        if DIE in strikes:
+            yield scenario, Strike(text, int(nth), errno.EIO, lasting=True), number % 2 == 1
 
 
 def work(lane: Lane, cases: queue.SimpleQueue[Case | None], verdicts: queue.SimpleQueue[Verdict]) -> None:

@@ -111,6 +111,16 @@ def test_changes_are_noticed(good: Files) -> None:
     assert judge.differences({**good, PKI + "x": good[KEY]}, good, but={PKI + "x"}) == []
 
 
+def test_what_is_as_before_is_so_in_everything_but_the_lock(good: Files) -> None:
+    """A run that was stopped before its first change has signed it."""
+    lock, journal = STATE + "lock", STATE + "runs/a/journal.json"
+    before = {**good, lock: File(0o600, (0, 0), b""), journal: File(0o600, (0, 0), b"{}")}
+    assert judge.same({**before, lock: File(0o600, (0, 0), b"pid 7")}, before)
+    assert not judge.same({**before, journal: File(0o600, (0, 0), b"[]")}, before)
+    assert not judge.same({path: file for path, file in before.items() if path != journal}, before)
+    assert not judge.same(before, good)
+
+
 def test_a_lost_backup_and_an_unfinished_run_are_noticed(good: Files) -> None:
     """By the journal's own words."""
     backup = STATE + "runs/a/backup" + KEY

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import importlib
 import json
 import os
@@ -82,7 +83,9 @@ class Watch:
                     return None
                 self._lasting = strike.error if strike.lasting else None
                 return strike.error
-        return self._lasting if self._lasting and call.name not in (*NEEDS_NO_ROOM, *SIGNALS) else 0
+        if call.name in SIGNALS or (self._lasting == errno.ENOSPC and call.name in NEEDS_NO_ROOM):
+            return 0
+        return self._lasting or 0
 
     def look(self) -> None:
         """Between two calls that change something nothing changes: what the last one touched is looked at before the next."""
