@@ -11,6 +11,10 @@
 ETCD_LABEL=certops-lab.etcd-of
 SSL=/etc/ssl/etcd/ssl # kubespray's folder, on the first host and on the control-plane node
 
+# kubespray's own, in milliseconds: three members on one busy machine would lose their leader with etcd's.
+ETCD_HEARTBEAT=250
+ETCD_ELECTION=5000
+
 etcd_dir() { echo "$LAB_CACHE/etcd/$1"; }
 etcd_nodes_of() { docker ps -a --filter "label=$ETCD_LABEL=$1" --format '{{.Names}}' | sort; }
 in_node() { docker exec -i "$1" "${@:2}"; }
@@ -131,6 +135,8 @@ etcd_environment_member() {
 			ETCD_INITIAL_CLUSTER=$(initial_cluster "${@:3}")
 			ETCD_LISTEN_CLIENT_URLS=https://$address:2379,https://127.0.0.1:2379
 			ETCD_LISTEN_PEER_URLS=https://$address:2380
+			ETCD_HEARTBEAT_INTERVAL=$ETCD_HEARTBEAT
+			ETCD_ELECTION_TIMEOUT=$ETCD_ELECTION
 
 			# TLS settings
 			ETCD_TRUSTED_CA_FILE=$SSL/ca.pem
@@ -167,6 +173,8 @@ etcd_file_member() {
 			listen-peer-urls: https://$address:2380
 			initial-advertise-peer-urls: https://$address:2380
 			initial-cluster: $(initial_cluster "${@:3}")
+			heartbeat-interval: $ETCD_HEARTBEAT
+			election-timeout: $ETCD_ELECTION
 			client-transport-security: {cert-file: $pki/server.crt, key-file: $pki/server.key, trusted-ca-file: $pki/ca.crt, client-cert-auth: true}
 			peer-transport-security: {cert-file: $pki/peer.crt, key-file: $pki/peer.key, trusted-ca-file: $pki/ca.crt, client-cert-auth: true}
 		END
@@ -208,6 +216,8 @@ etcd_pod_member() {
 		    - {name: name, value: $node}
 		    - {name: initial-cluster, value: "$(initial_cluster "${@:3}")"}
 		    - {name: initial-cluster-state, value: new}
+		    - {name: heartbeat-interval, value: "$ETCD_HEARTBEAT"}
+		    - {name: election-timeout, value: "$ETCD_ELECTION"}
 		    - {name: listen-client-urls, value: "https://127.0.0.1:2379,https://$address:2379"}
 		    - {name: listen-peer-urls, value: "https://$address:2380"}
 		    - {name: advertise-client-urls, value: "https://$address:2379"}

@@ -62,8 +62,10 @@ def _decide_one(touched: Touched, items: t.Sequence[Item], node: Node, records: 
     if restart == ALWAYS and same_process:
         return dataclasses.replace(touched, action=PENDING, because="restart: always")
     read = [item for item in items if _reads_at_start(node, item.name, touched.name)]
-    if read and now is None:
-        # It may have ended for want of this very certificate; to "restart" it then means to see that it comes back.
+    found = node.components.get(touched.name)
+    if now is None and (read or (found is not None and found.unit)):
+        # It may have ended for want of this very certificate; to "restart" it then means to see that it comes back. A kubelet goes on
+        # to start its pods, systemd gives a unit up after a few times.
         return dataclasses.replace(touched, action=PENDING, because="is not running")
     stale = [item.name for item in read if _is_stale(item, reader_in_use(records, item.name, touched.name), same_process)]
     if stale:

@@ -78,6 +78,7 @@ class FakeNode:
         self.other_tools: list[str] = []
         self.proofs: dict[str, t.Callable[[str], ClientProof]] = {}
         self.restarts: list[str] = []
+        self.units: dict[str, str] = {}  # components that systemd runs; all others are a kubelet's
         self._ticks = 100
         self.authorities = {"ca": pki.make_ca(key=key), "etcd/ca": pki.make_ca("etcd-ca", key=key)}
         self._write_tree(key)
@@ -145,7 +146,8 @@ class FakeNode:
     def discover(self) -> Node:
         """The node as it is now."""
         components = {
-            name: Component(name, {}, process=self.processes.get(name)) for name in (API_SERVER, CONTROLLER_MANAGER, SCHEDULER, ETCD)
+            name: Component(name, {}, unit=self.units.get(name), process=self.processes.get(name))
+            for name in (API_SERVER, CONTROLLER_MANAGER, SCHEDULER, ETCD)
         }
         credentials = {name: self.credential(name) for name in (*NAMES, *self.authorities)}
         return Node("n1", "test", str(self.kubernetes), components, credentials)

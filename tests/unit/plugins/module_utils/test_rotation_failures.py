@@ -19,6 +19,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._result import 
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_node import (
     API_SERVER,
     CONTROLLER_MANAGER,
+    ETCD,
     NAMES,
     SCHEDULER,
     FakeNode,
@@ -43,10 +44,12 @@ def assert_rolled_back(node: FakeNode, before: dict[str, t.Any], **options: t.An
     return caught.value
 
 
-@pytest.mark.parametrize("component", [CONTROLLER_MANAGER, SCHEDULER])
+@pytest.mark.parametrize("component", [CONTROLLER_MANAGER, SCHEDULER, ETCD])
 def test_a_component_that_does_not_come_back_for_now(node: FakeNode, component: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kubelet starts its pods again and again; systemd gives a unit up, so that it has to be started on the way back."""
     before = node.tree()
     node.stubborn.add(component)
+    node.units[ETCD] = "etcd.service"
     real = node.restart
 
     def once(found: t.Any, name: str, _meanwhile: t.Any) -> t.Any:
@@ -57,7 +60,7 @@ def test_a_component_that_does_not_come_back_for_now(node: FakeNode, component: 
             raise
 
     monkeypatch.setattr(node, "restart", once)
-    error = assert_rolled_back(node, before)
+    error = assert_rolled_back(node, before, restart="always" if component == ETCD else "auto")
     assert "%s did not come back" % component in str(error)
     assert error.result["state"] == "rolled_back"
     assert node.restarts.count(component) == 2
