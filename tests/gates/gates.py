@@ -87,7 +87,7 @@ def ruff(shell: Shell) -> None:
 
 def mypy(shell: Shell) -> None:
     config, ours = f"--config-file={COLLECTION}/.mypy.ini", "ansible_collections/certops/kubernetes"
-    plugins = [f"{ours}/{name}" for name in ("plugins", "tests/unit/plugins", "tests/unit/stand_in")]
+    plugins = [f"{ours}/{name}" for name in ("plugins", "tests/unit/plugins", "tests/unit/stand_in", "tests/fuzz")]
     playbook_tests = [str(path.relative_to(TREE)) for path in (COLLECTION / "tests" / "unit").glob("test_*.py")]
     packages = ["--namespace-packages", "--explicit-package-bases", f"--cache-dir={WORK}/mypy"]
     shell.run("mypy", config, *packages, *plugins, *sorted(playbook_tests), cwd=TREE)
@@ -180,6 +180,16 @@ def pytest_of_the_controller(shell: Shell, *arguments: str) -> None:
     shell.run("python", "-m", "pytest", "-q", "-ra", "-p", "no:cacheprovider", *arguments, PYTHONPATH=str(TREE))
 
 
+def fuzz_python() -> pathlib.Path:
+    """A Python with what tests/fuzz needs."""
+    return venv(find_controller_python(), "fuzz", "cryptography-newest") / "bin" / "python"
+
+
+def fuzzing(shell: Shell) -> None:
+    """The readers of foreign bytes, for two minutes and a half."""
+    shell.run(fuzz_python(), "tests/fuzz/run.py", PYTHONPATH=str(TREE), PYTHONHASHSEED="0")
+
+
 def importer(shell: Shell) -> None:
     """Build the collection as Galaxy gets it, and let Galaxy's importer judge it."""
     output = WORK / "build"
@@ -261,6 +271,7 @@ FULL = (
     Gate("sanity, oldest core", lambda shell: sanity(shell, "oldest")),
     Gate("galaxy-importer", importer),
     Gate("playbooks", playbooks),
+    Gate("fuzzing", fuzzing),
 )
 # What there is no time for in each run of the full ones
 LONG = tuple(Gate(f"faults, {part}", functools.partial(faults, part=part)) for part in ("errors", "always", "everything"))
@@ -273,4 +284,17 @@ REAL_CLUSTER = (
 )
 LOGS = WORK / "logs"
 
-__all__ = ("FAST", "FULL", "LAB", "LAB_GATE", "LOGS", "LONG", "REAL_CLUSTER", "Failed", "Gate", "Shell", "Skipped")
+__all__ = (
+    "FAST",
+    "FULL",
+    "LAB",
+    "LAB_GATE",
+    "LOGS",
+    "LONG",
+    "REAL_CLUSTER",
+    "Failed",
+    "Gate",
+    "Shell",
+    "Skipped",
+    "fuzz_python",
+)

@@ -9,6 +9,7 @@ run.py fast             the inner loop: no cluster
 run.py long             what takes too long to be part of "full"
 run.py NAME...          single gates, by name
 run.py --exec CMD...    a command with the controller's tools and the collections' tree
+run.py --fuzz ARGS...   fuzz by hand, see tests/fuzz/README.md
 run.py --tree           make the tree, and say how to use it
 run.py --clean          remove what runs from this checkout left in the cache, but for environments that others share
 """
@@ -25,7 +26,7 @@ import time
 import typing as t
 
 from environment import COLLECTION, TREE, WORK, Missing, controller_environment, materialise_tree
-from gates import FAST, FULL, LAB, LAB_GATE, LOGS, LONG, REAL_CLUSTER, Failed, Gate, Shell, Skipped
+from gates import FAST, FULL, LAB, LAB_GATE, LOGS, LONG, REAL_CLUSTER, Failed, Gate, Shell, Skipped, fuzz_python
 
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 SHOWN_OF_A_LOG = 60  # lines
@@ -146,6 +147,10 @@ def main(arguments: list[str]) -> int:
     if arguments[0] == "--exec":
         materialise_tree()
         return subprocess.run(arguments[1:], cwd=COLLECTION, env=controller_environment(), check=False).returncode
+    if arguments[0] == "--fuzz":
+        materialise_tree()
+        environment = {**os.environ, "PYTHONPATH": str(TREE), "PYTHONHASHSEED": "0"}
+        return subprocess.run([fuzz_python(), "tests/fuzz/run.py", *arguments[1:]], cwd=COLLECTION, env=environment, check=False).returncode
     return run_gates(arguments)
 
 

@@ -119,7 +119,8 @@ def fields_of(certificate: bytes) -> Fields:
 
 def _extension(element: tuple[int, bytes, bytes]) -> tuple[bytes, bool, bytes]:
     identifier, *critical, value = (whole for _tag, _content, whole in elements(element[1]))
-    return identifier, critical == [b"\x01\x01\xff"], next(elements(value))[1]
+    # Anything but zero is true in BER, which OpenSSL reads as well.
+    return identifier, any(boolean[2:] != b"\0" for boolean in critical), next(elements(value))[1]
 
 
 def extension(dotted: str, value: bytes, critical: bool = False) -> tuple[bytes, bool, bytes]:

@@ -105,8 +105,8 @@ def writings(draw: t.Any) -> Writing:
     mark = draw(st.sampled_from(["", "\ufeff"]))
 
     def render(document: t.Any) -> bytes:
-        text = yaml.dump(document, Dumper=yaml.SafeDumper, **yaml_options)
-        return (mark + before + str(text) + ("" if yaml_options["explicit_end"] else after)).encode()
+        text = str(yaml.dump(document, Dumper=yaml.SafeDumper, **yaml_options))
+        return str.encode(mark + before + text + ("" if yaml_options["explicit_end"] else after))
 
     return Writing(render, yaml.safe_load)
 
@@ -172,12 +172,14 @@ def spelled(raw: bytes) -> bytes | None:
 def test_two_scalars_change_and_every_other_byte_stays(document: dict[str, t.Any], writing: Writing, data: st.DataObject) -> None:
     name = data.draw(NAMES.filter(bool))
     old = {"client-certificate-data": data.draw(SHORT_DATA), "client-key-data": data.draw(SHORT_DATA)}
-    entry = {"name": name, "user": {**{key: b64(value) for key, value in old.items()}, **data.draw(st.just({}) | st.just({"x": "y"}))}}
+    further = data.draw(st.dictionaries(st.just("x"), TEXTS, max_size=1))
+    user = {**{key: b64(value) for key, value in old.items()}, **further}
+    entry = {"name": name, "user": user}
     document["users"] = [*(other for other in document["users"] if other["name"] != name), entry]
     text = writing.write(document)
     changed = _kubeconfig.replace_user_credentials(text, name, NEW_CERT, NEW_KEY, "x")
     check_exchange(text, changed, old)
-    entry["user"].update({"client-certificate-data": b64(NEW_CERT), "client-key-data": b64(NEW_KEY)})
+    user.update({"client-certificate-data": b64(NEW_CERT), "client-key-data": b64(NEW_KEY)})
     assert writing.load(changed) == document
 
 

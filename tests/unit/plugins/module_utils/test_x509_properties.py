@@ -44,8 +44,10 @@ STRINGS = st.one_of(
 TYPES = st.sampled_from(
     ["2.5.4.3", "2.5.4.10", "2.5.4.11", "2.5.4.7", "0.9.2342.19200300.100.1.25", "1.2.840.113549.1.9.1", "1.3.6.1.4.1.99999.1"]
 )
-ATTRIBUTES = st.builds(lambda kind, string: der.tlv(der.SEQUENCE, der.oid(kind), der.tlv(*string)), TYPES, STRINGS)
-RDNS = st.lists(ATTRIBUTES, min_size=1, max_size=3, unique=True).map(lambda attributes: der.tlv(der.SET, *sorted(attributes)))
+# One of a kind in each RDN: the library takes "a" as UTF8String and "a" as PrintableString for the same, and refuses them.
+RDNS = st.dictionaries(TYPES, STRINGS, min_size=1, max_size=3).map(
+    lambda found: der.tlv(der.SET, *sorted(der.tlv(der.SEQUENCE, der.oid(kind), der.tlv(*string)) for kind, string in found.items()))
+)
 NAMES = st.lists(RDNS, max_size=4).map(lambda rdns: der.tlv(der.SEQUENCE, *rdns))
 
 HOSTS = st.text("abcdefghijklmnopqrstuvwxyz0123456789-.*_", min_size=1, max_size=20)
@@ -98,11 +100,7 @@ KNOWN = st.tuples(
     st.none() | st.just(Extension("2.5.29.32", der.tlv(der.SEQUENCE, der.tlv(der.SEQUENCE, der.oid("1.2.3"))))),
     st.none() | st.just(Extension("1.3.6.1.5.5.7.1.24", b"\x30\x03\x02\x01\x05")),
 )
-UNKNOWN = st.lists(
-    st.tuples(PRIVATE_OIDS, st.binary(max_size=40)).map(lambda parts: Extension(*parts)),
-    max_size=3,
-    unique_by=lambda extension: extension.oid,
-)
+UNKNOWN = st.dictionaries(PRIVATE_OIDS, st.binary(max_size=40), max_size=3).map(lambda found: [Extension(*pair) for pair in found.items()])
 
 
 class Made(t.NamedTuple):
