@@ -21,7 +21,7 @@ OUT = cluster.STATE / "probe-always.json"
 def test_nothing_is_noticed_behind_a_load_balancer_that_asks_who_is_ready() -> None:
     """No request fails; how long each API server's own address was away is printed (docs/restarts.md)."""
     balancer = f"{cluster.CLUSTER}-external-load-balancer"
-    # An API server that was told to end says at once that it is not ready, and goes on for its --shutdown-delay-duration; it is healthy meanwhile.
+    # An API server that is told to end is not ready from then on, but healthy, and serves for its --shutdown-delay-duration.
     cluster.on_node("sh", "-c", "echo 3 >/home/envoy/retries; echo /readyz >/home/envoy/check", node=balancer)
     time.sleep(5)  # its settings are looked at five times a second; who is connected meanwhile may be cut off
     with subprocess.Popen(observe_ha.probe(OUT.name), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as probe:
