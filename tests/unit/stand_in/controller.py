@@ -101,6 +101,11 @@ class Controller:
         content = {"certificates": certificates, "health": ["healthy"], "calls": [], "validity": None, **state}
         (self.folder / f"{name}.json").write_text(json.dumps(content))
 
+    def change(self, name: str, **state: t.Any) -> None:
+        """Let a node be otherwise from now on."""
+        path = self.folder / f"{name}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **state}))
+
     def state(self, name: str) -> dict[str, t.Any]:
         """What a node is like now."""
         return t.cast("dict[str, t.Any]", json.loads((self.folder / f"{name}.json").read_text()))
@@ -109,11 +114,13 @@ class Controller:
         """The modules that were called on a node, in turn."""
         return [call["module"] for call in self.state(name)["calls"]]
 
-    def play(self, playbook: str, *arguments: str, **extra: t.Any) -> subprocess.CompletedProcess[str]:
-        """Run a playbook with extra variables; its reports go to `self.reports`."""
+    def play(
+        self, playbook: str, *arguments: str, report_dir: bool = True, answers: str | None = None, **extra: t.Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a playbook with extra variables; unless told, its reports go to `self.reports`. `answers` are given to questions."""
         inventory = self.folder / "inventory.json"
         inventory.write_text(json.dumps({"all": {"children": self.inventory}}))
-        variables = {"certs_report_dir": str(self.reports), **extra}
+        variables = {**({"certs_report_dir": str(self.reports)} if report_dir else {}), **extra}
         command = [sys.executable, "-m", "ansible.cli.playbook", "-i", str(inventory), playbook, "-e", json.dumps(variables), *arguments]
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PYTEST_"))},
@@ -126,7 +133,7 @@ class Controller:
             "ANSIBLE_HOST_PATTERN_MISMATCH": "error",
             "ANSIBLE_PIPELINING": "1",
         }
-        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(command, cwd=self.folder, env=environment, input=answers or "", capture_output=True, text=True, check=False)
 
     def report(self) -> dict[str, t.Any]:
         """The newest JSON report."""
