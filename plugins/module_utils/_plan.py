@@ -116,6 +116,7 @@ def _restoration(host: str, item: t.Mapping[str, t.Any], record: Record, run_id:
         "days_left": record.get("days_left"),
         "ends_after": None,
         "restarts": [],
+        "signed_by": None,
         "fingerprint_sha256": now["fingerprint_sha256"],
     }
 

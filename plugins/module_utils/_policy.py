@@ -54,6 +54,22 @@ def policy(values: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     return {_short_name(name): _converted(name, value) for name, value in values.items()}
 
 
+def setting_conflicts(values: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[str]:
+    """Why these settings, of which a run has one, cannot be taken from its hosts, as sentences. `values` are by variable and host.
+
+    Raises CertopsError as `policy` does.
+    """
+    found = []
+    for name, by_host in values.items():
+        hosts: dict[str, list[str]] = {}
+        for host, value in by_host.items():
+            hosts.setdefault(repr(_converted(name, value)), []).append(host)
+        if len(hosts) > 1:
+            listed = "; ".join("%s on %s" % (value, ", ".join(names)) for value, names in hosts.items())
+            found.append("%s differs between the hosts of this run (%s), and a run has one: set it alike for all of them." % (name, listed))
+    return found
+
+
 def _converted(name: str, value: t.Any) -> t.Any:
     option = OPTIONS.get(name)
     if option is None:
@@ -179,4 +195,4 @@ OPTIONS: dict[str, Option] = {
 }
 
 
-__all__ = ("FAIL_ON", "OPTIONS", "Option", "policy")
+__all__ = ("FAIL_ON", "OPTIONS", "Option", "policy", "setting_conflicts")

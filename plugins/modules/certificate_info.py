@@ -303,13 +303,7 @@ node:
     components:
       description: The components that were found, by name.
       type: dict
-      sample:
-        etcd:
-          pid: 506
-          started_at: "2026-11-24T02:08:05Z"
-          manifest: /etc/kubernetes/manifests/etcd.yaml
-          unit: null
-          endpoints: ["127.0.0.1:2379", "10.0.0.1:2379", "10.0.0.1:2380"]
+      sample: {etcd: {pid: 506, started_at: "2026-11-24T02:08:05Z", manifest: /etc/kubernetes/manifests/etcd.yaml, unit: null}}
 problems:
   description: What is wrong with the node rather than with one certificate, such as a manifest that cannot be read.
   type: list
@@ -317,20 +311,16 @@ problems:
   returned: always
   contains: *finding
 clock:
-  description:
-    - How the node's clock differs from the controller's, as far as that can be told from when it asked and when it was answered.
-    - V(null) where it cannot be told.
+  description: How the node's clock differs from the controller's, as far as when it asked and was answered can tell, or V(null).
   type: dict
   returned: always
   contains:
     ahead_at_least:
       description: So many seconds the node's clock is ahead at least; negative when it may be behind.
       type: float
-      sample: -0.2
     ahead_at_most:
       description: So many seconds the node's clock is ahead at most; negative when it is behind.
       type: float
-      sample: 1.1
 """
 
 import os

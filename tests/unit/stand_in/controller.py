@@ -23,6 +23,7 @@ MODULES = (
     *("certificate_rollback", "cluster_lock"),
 )
 DAY = 86400
+QUESTION = b" (N)o/(y)es/(c)ontinue: "  # after a task's name, with --step
 
 
 def record(name: str, days: int | None = 300, **values: t.Any) -> dict[str, t.Any]:
@@ -101,6 +102,11 @@ class Controller:
         content = {"certificates": certificates, "health": ["healthy"], "calls": [], "validity": None, **state}
         (self.folder / f"{name}.json").write_text(json.dumps(content))
 
+    def change(self, name: str, **state: t.Any) -> None:
+        """Let a node be otherwise from now on."""
+        path = self.folder / f"{name}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **state}))
+
     def state(self, name: str) -> dict[str, t.Any]:
         """What a node is like now."""
         return t.cast("dict[str, t.Any]", json.loads((self.folder / f"{name}.json").read_text()))
@@ -109,13 +115,43 @@ class Controller:
         """The modules that were called on a node, in turn."""
         return [call["module"] for call in self.state(name)["calls"]]
 
-    def play(self, playbook: str, *arguments: str, **extra: t.Any) -> subprocess.CompletedProcess[str]:
-        """Run a playbook with extra variables; its reports go to `self.reports`."""
+    def play(self, playbook: str, *arguments: str, report_dir: bool = True, **extra: t.Any) -> subprocess.CompletedProcess[str]:
+        """Run a playbook with extra variables; unless told, its reports go to `self.reports`."""
+        variables = {**({"certs_report_dir": str(self.reports)} if report_dir else {}), **extra}
+        command = self._command(playbook, "-e", json.dumps(variables), *arguments)
+        environment = self._environment()
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+
+    def step(self, playbook: str, left_out: t.Collection[str]) -> str:
+        """Run a playbook step by step and leave out the tasks whose names end so; its output."""
+        command = self._command(playbook, "--step", "-e", json.dumps({"certs_report_dir": str(self.reports)}))
+        said = b""
+        with subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self._environment(),
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as running:
+            to, of = t.cast("tuple[t.IO[bytes], t.IO[bytes]]", (running.stdin, running.stdout))
+            while True:
+                letter = of.read(1)
+                said += letter
+                if not letter:
+                    return said.decode()
+                if said.endswith(QUESTION):
+                    task = said[: -len(QUESTION)].decode()
+                    to.write(b"n\n" if task.endswith(tuple(left_out)) else b"y\n")
+
+    def _command(self, playbook: str, *arguments: str) -> list[str]:
         inventory = self.folder / "inventory.json"
         inventory.write_text(json.dumps({"all": {"children": self.inventory}}))
-        variables = {"certs_report_dir": str(self.reports), **extra}
-        command = [sys.executable, "-m", "ansible.cli.playbook", "-i", str(inventory), playbook, "-e", json.dumps(variables), *arguments]
-        environment = {
+        return [sys.executable, "-m", "ansible.cli.playbook", "-i", str(inventory), playbook, *arguments]
+
+    def _environment(self) -> dict[str, str]:
+        return {
             **{key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PYTEST_"))},
             "ANSIBLE_COLLECTIONS_PATH": str(self.folder),
             "ANSIBLE_CONNECTION_PLUGINS": str(HERE / "connection"),
@@ -126,7 +162,6 @@ class Controller:
             "ANSIBLE_HOST_PATTERN_MISMATCH": "error",
             "ANSIBLE_PIPELINING": "1",
         }
-        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
 
     def report(self) -> dict[str, t.Any]:
         """The newest JSON report."""

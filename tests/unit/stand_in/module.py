@@ -137,9 +137,11 @@ def info(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
 
 
 def health(node: dict[str, t.Any], _module: AnsibleModule) -> dict[str, t.Any]:
-    """The verdicts that the test gave the node, one after the other; the last one stays."""
-    verdict = node["health"].pop(0) if len(node["health"]) > 1 else node["health"][0]
-    checks = [] if verdict == "healthy" else [{"name": "etcd", "ok": False, "message": "no leader", "caused_by_expired": []}]
+    """The verdicts that the test gave the node, one after the other; the last one stays. A list names checks that fail."""
+    said = node["health"].pop(0) if len(node["health"]) > 1 else node["health"][0]
+    failed = said if isinstance(said, list) else [] if said == "healthy" else ["etcd"]
+    verdict = "unhealthy" if isinstance(said, list) else said
+    checks: list[dict[str, t.Any]] = [{"name": name, "ok": False, "message": "no leader", "caused_by_expired": []} for name in failed]
     return {"changed": False, "verdict": verdict, "msg": "%s: etcd: no leader" % verdict, "checks": checks}
 
 

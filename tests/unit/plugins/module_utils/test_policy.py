@@ -10,7 +10,7 @@ import typing as t
 
 import pytest
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
-from ansible_collections.certops.kubernetes.plugins.module_utils._policy import OPTIONS, policy
+from ansible_collections.certops.kubernetes.plugins.module_utils._policy import OPTIONS, policy, setting_conflicts
 
 
 def one(name: str, value: t.Any) -> t.Any:
@@ -105,3 +105,17 @@ def test_an_unknown_variable_is_refused() -> None:
     """A role that passes one has a mistake."""
     with pytest.raises(CertopsError, match="no variable certs_rotate_forse"):
         policy({"certs_rotate_forse": True})
+
+
+def test_a_run_has_one_of_some_settings() -> None:
+    """Compared after conversion, each with the hosts that have it."""
+    agreed: dict[str, dict[str, t.Any]] = {
+        "certs_report_host": {"a": "", "b": "localhost"},
+        "certs_inspect_fail_on": {"a": "NEVER", "b": None},
+    }
+    assert setting_conflicts(agreed) == []
+    (sentence,) = setting_conflicts({**agreed, "certs_report_dir": {"a": "/x", "b": "/y", "c": "/x"}})
+    assert sentence.startswith("certs_report_dir differs between the hosts of this run ('/x' on a, c; '/y' on b)")
+    assert len(setting_conflicts({"certs_rotate_health_timeouts": {"a": "{etcd: 1}", "b": {"etcd": 2}}})) == 1
+    with pytest.raises(CertopsError, match="must be one of never"):
+        setting_conflicts({"certs_inspect_fail_on": {"a": "error"}})

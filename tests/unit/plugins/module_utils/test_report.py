@@ -10,7 +10,7 @@ import json
 import typing as t
 
 import pytest
-from ansible_collections.certops.kubernetes.plugins.module_utils._plan import rotation_plan
+from ansible_collections.certops.kubernetes.plugins.module_utils._plan import rollback_plan, rotation_plan
 from ansible_collections.certops.kubernetes.plugins.module_utils._policy import policy
 from ansible_collections.certops.kubernetes.plugins.module_utils._report import plan_lines, rotation_lines, run_report
 from ansible_collections.certops.kubernetes.tests.unit.stand_in.controller import authority, reader, record
@@ -177,3 +177,15 @@ def test_what_was_done_in_words() -> None:
         "finished what an earlier run left: run_id r0, action undone",
     ]
     assert rotation_lines({"changed": False}) == ["Nothing was done."]
+
+
+def test_a_rollback_s_plan_is_told_like_a_rotation_s() -> None:
+    """Its entries have the same keys, so that whatever shows one plan shows the other."""
+    facts = {"not_after": "2026-12-04T00:00:00Z", "serial": "1", "subject": "CN=x", "fingerprint_sha256": "a" * 64}
+    certificates = [{"name": "apiserver", "before": facts, "after": facts}]
+    foreseen = {"certificates": certificates, "restored_run_id": "run-1", "recovered": [{"run_id": "run-2"}]}
+    plan = rollback_plan(foreseen, "a", [record("apiserver", 10, host="a")])
+    rotation = plan_of(record("apiserver", 10, host="a"), authority(host="a"))
+    assert {frozenset(entry) for entry in plan} == {frozenset(entry) for entry in rotation}
+    told = plan_lines(plan)
+    assert told[1] == "a: restore apiserver: run run-1 replaced it; the earlier one is valid until 2026-12-04T00:00:00Z"
