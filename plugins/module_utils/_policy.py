@@ -79,7 +79,7 @@ def _converted(name: str, value: t.Any) -> t.Any:
     try:
         return option.convert(value)
     except _Bad as bad:
-        raise CertopsError("%s is %r, but must be %s." % (name, value, bad.allowed)) from None
+        raise CertopsError("%s is %.200r, but must be %s." % (name, value, bad.allowed)) from None
 
 
 def _short_name(name: str) -> str:

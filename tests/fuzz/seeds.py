@@ -122,6 +122,12 @@ def kubeconfigs() -> t.Iterator[bytes]:
     yield b"users: [{name: a, user: &u {client-certificate-data: Yw==, client-key-data: aw==}}, {name: b, user: *u}]\n--- x"
     yield b'%YAML 1.1\n%TAG !e! tag:e,2000:\n---\n? a\n: !e!x "\\U0001F511\\x41\\\n  b"\n<<: {users: []}\n...\n'
     yield b"users: \n- {? name : a, user : {client-key-data : ~}}\n"
+    yield from (b'users: "%s"\n' % escape for escape in ODD_ESCAPES)
+    yield b'users: [{name: a, user: {client-certificate: "a\\0b", client-key: "\\ud800"}}]\n'
+    yield b"%YAML 1." + b"9" * 1000 + b"\n--- {users: []}\n"
+
+
+ODD_ESCAPES = (b"\\UFFFFFFFF", b"\\U00110000", b"\\ud800", b"\\0", b"\\x85")
 
 
 def manifests() -> t.Iterator[bytes]:
@@ -129,6 +135,14 @@ def manifests() -> t.Iterator[bytes]:
         tree = KubeadmTree(Path(folder))
         for component in COMMANDS:
             yield tree.write_manifest(component).read_bytes().replace(folder.encode(), b"")
+        for flag in (
+            "--tls-private-key-file=/a\0b",
+            "--etcd-cafile=/\0",
+            "--secure-port=²",
+            "--secure-port=" + "9" * 500,
+            "--client-ca-file=.",
+        ):
+            yield tree.write_manifest("kube-apiserver", [*COMMANDS["kube-apiserver"], flag]).read_bytes().replace(folder.encode(), b"")
 
 
 MANIFEST = """\
@@ -150,7 +164,9 @@ def documents() -> t.Iterator[bytes]:
     yield MANIFEST.encode()
     yield from (data for data in kubeconfigs())
     yield b"a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
-    yield b'["\\0", "\\ud800", "\\UFFFFFFFF", "\\x"]'
+    yield from (b'- "%s"\n' % escape for escape in ODD_ESCAPES)
+    yield b"a: &a [%s]\nb: [%s]\n" % (b",".join([b"a"] * 500), b",".join([b"*a"] * 500))
+    yield b"[" * 1000
     yield b"a: 1\n---\n- [\n"
 
 
@@ -160,6 +176,8 @@ def kubelets() -> t.Iterator[bytes]:
     words = b"--kubeconfig=/k\0--hostname-override\0n\0--node-ip=10.0.0.1,fd00::1\0--tls-cert-file=/c\0--tls-private-key-file=/k\0--port=1"
     yield BETWEEN.join((words, config, drop_in))
     yield BETWEEN.join((b"--enable-server=false", config))
+    yield BETWEEN.join((b"--port=%s" % "²".encode(), b'tlsCertFile: "/\\0"\ntlsPrivateKeyFile: "\\ud800"\nport: \xc2\xb2\n'))
+    yield BETWEEN.join((b"--port=" + b"9" * 5000, b"a: &a {b: &b {c: d}}\ne: [*a, *b]\n", b"a: {b: {c: {}}}\ne: x\n"))
 
 
 FACTS = {"subject": "CN=a", "serial": "1", "not_before": None, "not_after": "2027-11-24T01:50:00Z", "fingerprint_sha256": "ab"}
@@ -181,6 +199,9 @@ def journals() -> t.Iterator[bytes]:
     )
     for state in _journal.FINISHED_STATES + (_journal.PREPARED, _journal.APPLIED):
         yield json.dumps(dataclasses.asdict(dataclasses.replace(journal, state=state))).encode()
+    text = json.dumps(dataclasses.asdict(journal)).encode()
+    yield from (text.replace(b"1.5", odd) for odd in (b"NaN", b"1e999", b"true", b"9" * 5000, b"[" * 2000))
+    yield text.replace(b"/a", b"/\\ud800").replace(b"[1, 2]", b"[true, null]")
 
 
 def flags() -> t.Iterator[bytes]:
@@ -188,6 +209,8 @@ def flags() -> t.Iterator[bytes]:
         yield "\0".join(command).encode()
     yield b"etcd\0--listen-client-urls=https://[::1]:2379,http://a:1,https://a:x,,unix://x\0--listen-peer-urls\0https://*:2380"
     yield b"kube-apiserver\0-secure-port=0\0--\0--secure_port=1"
+    yield from (b"kube-apiserver\0--secure-port=" + port for port in ("²".encode(), "٣".encode(), b"9" * 5000, b"-1", b"65536"))
+    yield b"x" + b"\0a" * 2000
 
 
 def processes() -> t.Iterator[bytes]:
@@ -197,6 +220,8 @@ def processes() -> t.Iterator[bytes]:
         b"0::/kubepods-pod0a4522ab_02cc_4406_8fd8_ff61764165d5.slice\n",
     ):
         yield BETWEEN.join((b"/usr/bin/etcd\0--x\0", stat, cgroup, b"Name:\tx\nNSpid:\t4711\t1\n"))
+    for ticks in ("²".encode(), b"9" * 30, b"9" * 5000):
+        yield BETWEEN.join((b"etcd\0", stat.replace(b"12345", ticks), b"0::/a\x0b0::/pod\n", b"Name:\t\x0bNSpid:\t1\nNSpid:\t1\t2\t3\n"))
 
 
 def systemctl() -> t.Iterator[bytes]:
@@ -215,6 +240,7 @@ def handshakes() -> t.Iterator[bytes]:
     for size in (16384, 100):
         pieces = [messages[start : start + size] for start in range(0, len(messages), size)]
         yield b"".join(b"\x16\x03\x03" + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+    yield b"\x16\x03\x03\0\0" * 800
 
 
 def answers() -> t.Iterator[bytes]:
@@ -259,7 +285,13 @@ def answers() -> t.Iterator[bytes]:
         },
         {"kind": "Status", "message": "no"},
         [1e99, -0.5, "\ud83d\udd11", "\\", None],
+        {"header": [], "leader": "x", "raftTerm": [], "errors": 5, "members": [{"ID": "x", "peerURLs": 5, "clientURLs": "x"}, None]},
+        {"items": [{"metadata": [], "status": {"addresses": [{"type": {}}], "conditions": "x"}}]},
+        {"members": [{"ID": str(number)} for number in range(200)]},
+        {"data": {"ClusterConfiguration": "certificateValidityPeriod: " + "9" * 400 + "h"}},
+        {"spec": {"holderIdentity": [], "leaseDurationSeconds": True, "renewTime": {}}},
     ]
+    yield from (b"\0" + body for body in (b"[" * 5000 + b"]" * 5000, b'{"a": ' * 2000, b"9" * 5000, b"NaN", b'{"a": "\\ud800"}', b"\xff"))
     for document in documents:
         yield b"\0" + json.dumps(document).encode()
     for number in range(40):
@@ -285,9 +317,12 @@ def words() -> t.Iterator[bytes]:
         "²".encode(),
     )
     yield b"0::/kubepods/burstable/pod46a4dd371c5f841d78a9e629b84129ca/0123"
+    yield from (b"9" * 400 + b"h", b"9" * 4000, b"::" * 1000 + b":1", b"[" * 100 + b"]:1")
 
 
 def policies() -> t.Iterator[bytes]:
-    values = (b"false", b"30", b"auto", b"{etcd: 120}", b'{"etcd": 1.5}', b"always", b"1e300", b'["x"]', b"null")
+    yield from (bytes([number]) + b"[" * 2000 for number in range(21))
+    odd = (b"{etcd: 2001-99-99}", b"{etcd: !!int x}", b'{"\\UFFFFFFFF": 1}', b"9" * 5000, b"1" + b"0" * 30, "²".encode(), b"nan")
+    values = (*odd, b"false", b"30", b"auto", b"{etcd: 120}", b'{"etcd": 1.5}', b"always", b"1e300", b'["x"]', b"null")
     for number in range(21):
         yield from (bytes([number]) + value for value in values)

@@ -26,7 +26,7 @@ class Target:
     seeds: t.Callable[[], t.Iterable[bytes]]
     runs: int = 1000
     share: int = 1
-    longest: int = 4096
+    longest: int = 8192
     prepare: t.Callable[[], None] = lambda: None
     words: tuple[str, ...] = ()
     seconds: float = 5.0
@@ -50,6 +50,26 @@ def grows(data: bytes) -> None:
 
 PLANTED = tuple(Target(check.__name__, check, lambda: (b"x",), seconds=0.5) for check in (raises, hangs, grows))
 
+ODD = (
+    "\0",
+    "\\0",
+    "²",
+    "٣",
+    "9" * 20,
+    "-1",
+    "1e999",
+    "NaN",
+    "\x0b",
+    "\x85",
+    "\u2028",
+    "..",
+    "//",
+    "%",
+    "\\ud800",
+    "\\UFFFFFFFF",
+    "true",
+    "null",
+)
 YAML = (
     ": ",
     "- ",
@@ -66,7 +86,8 @@ YAML = (
     "...\n",
     "%YAML 1.1\n",
     "# ",
-    "\\U0001F511",
+    '"',
+    *ODD,
 )
 CONFIG_WORDS = (
     *YAML,
@@ -101,7 +122,6 @@ TARGETS = (
         seeds.pem_files,
         15000,
         4,
-        longest=8192,
         words=("-----BEGIN ", "-----END ", "CERTIFICATE-----\n", "PRIVATE KEY-----\n"),
     ),
     Target("certificate", readers.certificate_der, seeds.certificates, 30000, 9),
@@ -123,21 +143,26 @@ TARGETS = (
     ),
     Target("kubelet", readers.kubelet, seeds.kubelets, 3000, 5, words=YAML),
     Target("node", readers.node, seeds.manifests, 300, 11, words=POD_WORDS),
-    Target("journal", readers.journal, seeds.journals, 4000, 5, words=('": ', "null", "true", "NaN", "\\ud800", "1e999")),
+    Target("journal", readers.journal, seeds.journals, 4000, 5, words=('": ', *ODD)),
     Target(
         "flags",
         readers.flags,
         seeds.flags,
         20000,
         5,
-        words=("--", "=", "https://", "[::]", "listen-client-urls", "secure-port", "bind-address"),
+        words=("--", "=", "https://", "[::]", "listen-client-urls", "secure-port", "bind-address", *ODD),
     ),
-    Target("processes", readers.processes, seeds.processes, 4000, 5, words=("NSpid:", "/kubepods", "/pod")),
+    Target("processes", readers.processes, seeds.processes, 4000, 5, words=("NSpid:", "/kubepods", "/pod", *ODD)),
     Target(
-        "systemctl", readers.systemctl, seeds.systemctl, 20000, 2, words=("Id=", "ActiveState=", "Job=", "NextElapseUSecRealtime=", " UTC")
+        "systemctl",
+        readers.systemctl,
+        seeds.systemctl,
+        20000,
+        2,
+        words=("Id=", "ActiveState=", "Job=", "NextElapseUSecRealtime=", " UTC", *ODD),
     ),
     Target("handshake", readers.handshake, seeds.handshakes, 50000, 2),
-    Target("answers", answers.answer, seeds.answers, 10000, 11, longest=8192, words=tuple('"%s"' % key for key in answers.KEYS)),
+    Target("answers", answers.answer, seeds.answers, 10000, 11, words=(*('"%s"' % key for key in answers.KEYS), *ODD)),
     Target(
         "http",
         answers.http_stream,
@@ -146,7 +171,7 @@ TARGETS = (
         3,
         words=("HTTP/1.1 ", "Transfer-Encoding: chunked", "Content-Length: ", "\r\n"),
     ),
-    Target("words", answers.words, seeds.words, 50000, 2, words=("h", "ms", "µs", ":", "://", "[", "]")),
+    Target("words", answers.words, seeds.words, 50000, 2, words=("h", "ms", "µs", ":", "://", "[", "]", *ODD)),
     Target("policy", readers.policy, seeds.policies, 20000, 3, words=YAML),
 )
 

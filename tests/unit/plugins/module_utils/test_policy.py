@@ -88,7 +88,8 @@ def test_a_bad_value_is_named(name: str, given: t.Any, allowed: str) -> None:
     """The message has variable, value and what is allowed."""
     with pytest.raises(CertopsError) as caught:
         policy({name: given})
-    assert str(caught.value).startswith("%s is %r, but must be %s" % (name, given, allowed))
+    assert str(caught.value).startswith("%s is %.200r, but must be %s" % (name, given, allowed))
+    assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize("value", ["{etcd: 120, a b: '7'}", '{"etcd": 120, "a b": 7}', {"etcd": "120", "a b": 7.0}, "etcd: 120\na b: 7"])
