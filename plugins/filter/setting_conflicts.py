@@ -24,7 +24,12 @@ EXAMPLES = r"""
 ---
 - name: One folder for one report
   ansible.builtin.assert:
-    that: ({'certs_report_dir': {'node1': '/var/reports', 'node2': '/var/reports'}} | certops.kubernetes.setting_conflicts) == []
+    that: (values | certops.kubernetes.setting_conflicts) == []
+  vars:
+    values:
+      certs_report_dir:
+        node1: /var/reports
+        node2: /var/reports
 """
 
 RETURN = r"""

@@ -358,7 +358,7 @@ def _touched_from(entry: dict[str, t.Any]) -> Touched:
     process = entry["process"]
     if process is not None:
         pid, ticks = process
-        if type(pid) is not int or type(ticks) is not int:
+        if {type(pid), type(ticks)} != {int}:
             raise TypeError("process %r is no pair of numbers" % process)
         process = (pid, ticks)
     return _checked(Touched(**dict(entry, process=process)))

@@ -66,7 +66,8 @@ def lease_of(document: t.Any, name: str, asked: str) -> Lease:
     if not isinstance(spec, dict):
         raise ApiError("%s: what it answers is no Lease" % asked)
     holder, duration = spec.get("holderIdentity") or "", spec.get("leaseDurationSeconds") or 0
-    if not isinstance(holder, str) or len(holder) > _LONGEST_HOLDER or type(duration) is not int or not 0 <= duration <= _LONGEST_DURATION:
+    whole = isinstance(duration, int) and not isinstance(duration, bool)
+    if not isinstance(holder, str) or len(holder) > _LONGEST_HOLDER or not whole or not 0 <= duration <= _LONGEST_DURATION:
         raise ApiError("%s: the Lease's holder or duration is garbled" % asked)
     return Lease(
         name=name,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, final_target, read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._pending import forget_keys, keep_key
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import iso, kept_key, load_authority, look_at
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import kept_key, load_authority, look_at
 from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import validity_seconds
 from ansible_collections.certops.kubernetes.plugins.module_utils._signals import deferred_signals
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
@@ -26,6 +26,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_renew import key_to_pem, new_key_like
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_request import grant_request, make_request
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
 if t.TYPE_CHECKING:
     from datetime import datetime

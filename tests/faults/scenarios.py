@@ -25,6 +25,7 @@ class Scenario(t.Protocol):
 
     @property
     def name(self) -> str: ...
+
     @property
     def names(self) -> tuple[str, ...]:
         """The credentials that it changes."""

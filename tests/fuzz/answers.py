@@ -17,12 +17,12 @@ from datetime import datetime, timezone
 
 from ansible_collections.certops.kubernetes.plugins.module_utils import (
     _api,
-    _cluster_health,
     _etcd,
     _http,
     _layouts,
     _lease,
     _node_access,
+    _node_objects,
     _processes,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiClient, ApiResponse
@@ -85,10 +85,10 @@ def status(client: ApiClient) -> None:
 
 
 def nodes(client: ApiClient) -> None:
-    for name, address, problem in _cluster_health._control_plane_nodes(client):
-        assert isinstance(name, str)
-        assert isinstance(address, str)
-        assert problem is None or problem
+    for node in _node_objects.control_plane_nodes(client):
+        assert node.name
+        assert node.address is None or isinstance(node.address, str)
+        assert node.ready == "True" or node.problem
 
 
 def aggregated(client: ApiClient) -> None:

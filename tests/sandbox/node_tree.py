@@ -311,8 +311,8 @@ def main() -> None:
     """`node_tree.py ROOT NAME ADDRESS DAYS_LEFT CA_DAYS_LEFT rsa|ec`, days as decimal numbers."""
     root, name, address, days_left, ca_days_left, keys = sys.argv[1:]
     now = datetime.now(timezone.utc).replace(microsecond=0)
-    ends = [now + timedelta(days=float(days)) for days in (days_left, ca_days_left)]
-    make_node(NodeSpec(Path(root), name, address, *ends, keys=keys))
+    end, ca_end = (now + timedelta(days=float(days)) for days in (days_left, ca_days_left))
+    make_node(NodeSpec(Path(root), name, address, end, ca_end, keys=keys))
 
 
 __all__ = ("NodeSpec", "make_node")

@@ -41,9 +41,10 @@ ALIVE = ("var/log", "var/lib/etcd", "var/tmp", "tmp", "root")
 KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?-----END [A-Z ]*PRIVATE KEY-----\n?", re.DOTALL)
 
 
-def run(*argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command here; the output of a failed one is in the exception."""
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+def run(*argv: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command here, with variables besides ours; the output of a failed one is in the exception."""
+    env = {**os.environ, **environment}
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=env)
     if check and done.returncode:
         raise AssertionError(f"{' '.join(argv[:8])} …: exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
     return done
@@ -112,7 +113,7 @@ def module(name: str, arguments: dict[str, t.Any], *argv: str) -> dict[str, t.An
     """The result of one of the collection's modules on the node; `failed` is always there."""
     ansible = str(Path(sys.executable).with_name("ansible"))
     called = [ansible, "-i", INVENTORY, "kube_control_plane", "-m", f"certops.kubernetes.{name}", "-a", json.dumps(arguments), *argv]
-    said = run(*called, check=False)
+    said = run(*called, check=False, ANSIBLE_CALLBACK_RESULT_FORMAT="json")
     header, arrow, answer = said.stdout.partition(" => ")
     assert arrow, said.stdout + said.stderr
     return {"failed": "FAILED" in header, **json.JSONDecoder().raw_decode(answer)[0]}

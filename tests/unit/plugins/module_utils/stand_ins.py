@@ -72,6 +72,10 @@ class Kubelet:
         self._thread.join(10)
 
     def process(self) -> Process:
+        """The one that runs; others may see a successor before it has said that it runs."""
+        deadline = time.monotonic() + 30
+        while self._current.poll() is not None and time.monotonic() < deadline:
+            time.sleep(0.01)
         return look_up(self._current.pid)
 
     def _supervise(self) -> None:

@@ -9,49 +9,29 @@ Afterwards the node is consistent, or the next run makes it so; nothing that is 
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
-import shutil
-import stat
 import typing as t
 
 import pytest
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
-from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import outlook
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import facts, look_at
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed
-from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import Request, rotate
-from ansible_collections.certops.kubernetes.plugins.module_utils._transaction import Transaction
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_node import (
-    CONTROLLER_MANAGER,
-    LIMITS,
-    NAMES,
-    SCHEDULER,
     FakeNode,
     Killed,
+)
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.tripwire import (
+    Tripwire,
+    assert_good,
+    assert_secret,
+    attempt,
+    failing,
+    killed_from,
 )
 
 if t.TYPE_CHECKING:
     from pathlib import Path
-
-CHANGING = (
-    "write",
-    "pwrite",
-    "ftruncate",
-    "fsync",
-    "fchmod",
-    "fchown",
-    "chmod",
-    "replace",
-    "rename",
-    "unlink",
-    "mkdir",
-    "rmdir",
-    "setxattr",
-)
-
 
 # One of each kind: a pair that reloads, a kubeconfig that needs a restart. More of them make no new kind of moment.
 FEW = ("apiserver", "scheduler.conf")
@@ -61,95 +41,6 @@ FEW = ("apiserver", "scheduler.conf")
 def fixture_no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """A killed process does not lose what it wrote; only a power failure does, which no test here makes."""
     monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
-
-
-class Tripwire:
-    """Counts the calls that change something; at one of them, `strike` decides what happens."""
-
-    def __init__(self, node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.node = node
-        self.calls: list[str] = []
-        self.strike: t.Callable[[int], None] = lambda _number: None
-        self.after_each: t.Callable[[], None] = lambda: None
-        for name in CHANGING:
-            monkeypatch.setattr(os, name, self._watched(name, getattr(os, name)))
-        monkeypatch.setattr(os, "open", self._watched_open(os.open))
-        monkeypatch.setattr(node, "restart", self._watched_restart(node.restart))
-
-    def _watched(self, name: str, real: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
-        def call(*args: t.Any, **kwargs: t.Any) -> t.Any:
-            self._count("%s %s" % (name, args[-1] if isinstance(args[-1], str) else ""))
-            result = real(*args, **kwargs)
-            self.after_each()
-            return result
-
-        return call
-
-    def _watched_open(self, real: t.Callable[..., int]) -> t.Callable[..., int]:
-        def call(path: t.Any, flags: int, *args: t.Any, **kwargs: t.Any) -> int:
-            if flags & os.O_CREAT:
-                self._count("open %s" % path)
-            return real(path, flags, *args, **kwargs)
-
-        return call
-
-    def _watched_restart(self, real: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
-        def call(found: t.Any, component: str, meanwhile: t.Callable[[], object] | None = None) -> t.Any:
-            self._count("stop %s" % component)
-            result = real(found, component, meanwhile)
-            self._count("started %s" % component)
-            return result
-
-        return call
-
-    def _count(self, call: str) -> None:
-        self.calls.append(call)
-        self.strike(len(self.calls))
-
-
-def assert_secret(node: FakeNode) -> None:
-    """Keys keep their modes; what the run makes itself is its own alone."""
-    for folder, folders, files in os.walk(str(node.root)):
-        private = folder.startswith(node.state.path)
-        for name in files:
-            mode = stat.S_IMODE(os.lstat(os.path.join(folder, name)).st_mode)
-            assert not mode & 0o007 or name.endswith((".crt", ".crt.certops-new")), name
-            assert not (private and mode & 0o077), name
-        for name in folders:
-            assert not (private and stat.S_IMODE(os.lstat(os.path.join(folder, name)).st_mode) & 0o077), name
-
-
-def killed_from(number: int) -> t.Callable[[int], None]:
-    """Nothing happens from this call on: the process is dead, its own cleaning up included."""
-
-    def strike(now: int) -> None:
-        if now >= number:
-            raise Killed
-
-    return strike
-
-
-def failing(number: int, error: int, lasting: bool) -> t.Callable[[int], None]:
-    def strike(now: int) -> None:
-        if now == number or (lasting and now > number):
-            raise OSError(error, os.strerror(error))
-
-    return strike
-
-
-def attempt(node: FakeNode, items: t.Any, **options: t.Any) -> dict[str, t.Any]:
-    return rotate(node.access(), node.state, Request("run", items, health_seconds=1.0, **options), LIMITS)
-
-
-def assert_good(node: FakeNode) -> None:
-    found = node.discover()
-    for name in NAMES:
-        item = t.cast("t.Any", dataclasses.make_dataclass("Named", ["name"])(name))
-        assert disk_problem(found, item, facts(look_at(node.credential(name)).leaf)["fingerprint_sha256"]) is None
-        assert "false" not in node.reader_states(name)
-    assert not [path for path in node.tree() if "certops" in path]
-    assert node.state.unfinished() == []
-    assert set(node.processes) == set(node.discover().components)
 
 
 def count_calls(root: Path, restart: str) -> list[str]:
@@ -329,102 +220,3 @@ def test_a_run_that_could_not_begin_leaves_nothing_to_end(tmp_path: Path) -> Non
         assert node.tree() == before, (number, calls[number])
         assert outlook(node.state) == [], (number, calls[number])
         assert not isinstance(caught.value, RotationFailed), (number, calls[number])
-
-
-def stopped_in(node: FakeNode, state: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Kill a run when it has just entered a state; returns the fingerprints from before."""
-    before = {name: node.on_disk(name) for name in NAMES}
-    real = Transaction._go_to
-
-    def go_to(self: Transaction, journal: t.Any, wanted: str) -> t.Any:
-        result = real(self, journal, wanted)
-        if wanted == state:
-            raise Killed
-        return result
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Transaction, "_go_to", go_to)
-        with pytest.raises(Killed):
-            attempt(node, node.wanted())
-    return before
-
-
-@pytest.mark.parametrize(
-    ("state", "ended"), [("applying", "rolled_back"), ("applied", "committed"), ("activating", "committed"), ("proving", "committed")]
-)
-def test_what_is_done_about_each_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, ended: str) -> None:
-    node = FakeNode(tmp_path)
-    planned = node.wanted()
-    before = stopped_in(node, state, monkeypatch)
-    assert [entry["found"] for entry in outlook(node.state)] == [state]
-    # The plan was made after the crash, or before it: both are understood.
-    result = attempt(node, planned)
-    assert [(entry["found"], entry["state"]) for entry in result["recovered"]] == [(state, ended)]
-    assert result["changed"]
-    assert_good(node)
-    if ended == "committed":
-        assert result["certificates"] == []
-        assert "carried forward" in " ".join(result["warnings"])
-    assert all(node.on_disk(name) != before[name] for name in NAMES)
-
-
-def test_an_unfinished_run_that_cannot_be_carried_forward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    node = FakeNode(tmp_path)
-    tree = node.tree()
-    before = stopped_in(node, "applied", monkeypatch)
-    node.unhealthy = lambda fake: "/readyz says no" if fake.on_disk("apiserver") != before["apiserver"] else None
-    with pytest.raises(RotationFailed, match="rolled back.*readyz says no") as caught:
-        attempt(node, ())
-    assert caught.value.result["rolled_back"]
-    assert node.tree() == tree
-    assert_good(node)
-
-
-def test_what_somebody_replaced_after_the_crash_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    node, other = FakeNode(tmp_path / "a"), FakeNode(tmp_path / "b")
-    for name in ("ca", "etcd/ca"):
-        for suffix in (".crt", ".key"):
-            node.path("pki/" + name + suffix).write_bytes(other.path("pki/" + name + suffix).read_bytes())
-    for path in node.tree():
-        relative = os.path.relpath(path, str(node.kubernetes))
-        node.path(relative).write_bytes(other.path(relative).read_bytes())
-    for component in list(node.processes):
-        node.start(component)
-    stopped_in(node, "applied", monkeypatch)
-    attempt(other, other.wanted("apiserver"))
-    for suffix in (".crt", ".key"):  # as `kubeadm certs renew apiserver` by hand
-        node.path("pki/apiserver" + suffix).write_bytes(other.path("pki/apiserver" + suffix).read_bytes())
-    theirs = node.on_disk("apiserver")
-    assert attempt(node, ())["recovered"][0]["state"] == "committed"
-    assert node.on_disk("apiserver") == theirs
-
-
-def test_a_damaged_backup_is_not_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    node = FakeNode(tmp_path)
-    stopped_in(node, "applied", monkeypatch)
-    journal = node.state.load("run")
-    shutil.copy(journal.files[0].backup or "", str(node.path("pki/apiserver.key")))
-    backup = next(file.backup for file in journal.files if file.path.endswith("scheduler.conf"))
-    with open(backup or "", "wb") as stream:
-        stream.write(b"damaged")
-    with pytest.raises(RotationFailed, match="backup .* is damaged"):
-        attempt(node, ())
-    assert node.state.load("run").state == "failed"
-
-
-def test_a_component_that_was_stopped_by_the_killed_run_is_not_stopped_again(tmp_path: Path) -> None:
-    node = FakeNode(tmp_path)
-    with pytest.MonkeyPatch.context() as patch:
-        wire = Tripwire(node, patch)
-
-        def strike(_number: int) -> None:
-            if wire.calls[-1] == "started %s" % CONTROLLER_MANAGER:
-                raise Killed
-
-        wire.strike = strike
-        with pytest.raises(Killed):
-            attempt(node, node.wanted())
-    node.restarts.clear()
-    attempt(node, ())
-    assert node.restarts == [SCHEDULER]
-    assert_good(node)

@@ -99,8 +99,9 @@ def test_only_what_the_ca_signed_is_signed_again() -> None:
 
 def leaf(**values: t.Any) -> pki.Pair:
     """A successor of OLD, with something wrong with it."""
-    given: dict[str, t.Any] = {"cn": "kube-apiserver-etcd-client", "sans": ["DNS:cp-1", "IP:192.0.2.7"], "ca": CA, **values}
-    return pki.make_leaf(given.pop("ca"), given.pop("cn"), **given)
+    given: dict[str, t.Any] = {"sans": ["DNS:cp-1", "IP:192.0.2.7"], **values}
+    ca, name = given.pop("ca", CA), given.pop("cn", "kube-apiserver-etcd-client")
+    return pki.make_leaf(ca, name, **given)
 
 
 ANSWERS: dict[str, tuple[t.Callable[[], pki.Pair], str | None]] = {

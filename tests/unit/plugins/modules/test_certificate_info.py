@@ -55,7 +55,7 @@ def run(monkeypatch: pytest.MonkeyPatch, **params: t.Any) -> dict[str, t.Any]:
 def test_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = KubeadmTree(tmp_path)
     node = tree.discover()
-    monkeypatch.setattr(certificate_info, "discover", lambda now, kubernetes_dir: node)
+    monkeypatch.setattr(certificate_info, "discover", lambda now, kubernetes_dir, etcd_unit: node)
     result = run(monkeypatch, cluster="mine", probe_timeout_seconds=0.1)
     assert (result["failed"], result["changed"], result["problems"]) == (False, False, [])
     assert {record["cluster"] for record in result["certificates"]} == {"mine"}

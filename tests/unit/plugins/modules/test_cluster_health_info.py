@@ -16,7 +16,13 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import C
 from ansible_collections.certops.kubernetes.plugins.modules import cluster_health_info
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_api import NOW
 
-PARAMS = {"planned": ["apiserver"], "planned_elsewhere": [], "restarts": ["etcd"], "kubernetes_dir": "/etc/kubernetes"}
+PARAMS = {
+    "planned": ["apiserver"],
+    "planned_elsewhere": [],
+    "restarts": ["etcd"],
+    "kubernetes_dir": "/etc/kubernetes",
+    "etcd_unit": "etcd-main",
+}
 CHECKS = (
     Check("kube-apiserver", False, "not ready (expired: apiserver; renewing cures it)", ("apiserver",)),
     Check("kubelet", True, "the kubelet is healthy"),
@@ -31,7 +37,11 @@ def test_the_result_is_json_ready_and_says_why(monkeypatch: pytest.MonkeyPatch) 
         asked.append((node.kubernetes_dir, now, planned))
         return Health("expired_only", CHECKS)
 
-    monkeypatch.setattr(cluster_health_info, "discover", lambda now, directory: Node("a", None, directory))
+    def discover(now: t.Any, directory: str, etcd_unit: str) -> Node:
+        assert etcd_unit == "etcd-main"
+        return Node("a", None, directory)
+
+    monkeypatch.setattr(cluster_health_info, "discover", discover)
     monkeypatch.setattr(cluster_health_info, "check_health", check_health)
     result = cluster_health_info.health(PARAMS, NOW)
     assert asked == [("/etc/kubernetes", NOW, ["apiserver"])]
@@ -43,7 +53,7 @@ def test_the_result_is_json_ready_and_says_why(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_node_that_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    def discover(now: t.Any, directory: str) -> Node:
+    def discover(now: t.Any, directory: str, etcd_unit: str) -> Node:
         raise CertopsError("%s: permission denied" % directory)
 
     monkeypatch.setattr(cluster_health_info, "discover", discover)
