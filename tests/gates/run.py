@@ -26,9 +26,8 @@ import time
 import typing as t
 
 from environment import COLLECTION, TREE, WORK, Missing, controller_environment, materialise_tree
-from gates import FAST, FULL, LAB, LAB_GATE, LOGS, LONG, REAL_CLUSTER, Failed, Gate, Shell, Skipped, fuzz_python
+from gates import FAST, FULL, IN_CI, LAB, LAB_GATE, LOGS, LONG, REAL_CLUSTER, Failed, Gate, Shell, Skipped, fuzz_python
 
-IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 SHOWN_OF_A_LOG = 60  # lines
 
 

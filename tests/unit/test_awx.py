@@ -94,11 +94,16 @@ def play(controller: Controller, name: str, variables: dict[str, t.Any]) -> str:
     return done.stdout
 
 
+def first_call(controller: Controller, module: str) -> dict[str, t.Any]:
+    """What a module was given when it was called for the first time."""
+    return next(call["params"] for call in controller.state("node1")["calls"] if call["module"] == module)
+
+
 def test_empty_answers_mean_defaults(controller: Controller) -> None:
     """Optional survey questions without an answer arrive as empty strings."""
     play(controller, "inspect", EMPTY)
     play(controller, "rotate", EMPTY)
-    inspection, rotation = (controller.state("node1")["calls"][index]["params"] for index in (0, 3))
+    inspection, rotation = (first_call(controller, module) for module in ("certificate_info", "certificate_rotation"))
     assert (inspection["cluster"], inspection["warn_days"], inspection["critical_days"]) == (None, 30, 7)
     assert [item["name"] for item in rotation["items"]] == ["apiserver", "scheduler.conf"]
     assert (rotation["restart"], rotation["private_key"], rotation["validity_days"]) == ("auto", "regenerate", None)
@@ -111,7 +116,7 @@ def test_answers_as_strings_are_understood(controller: Controller) -> None:
     output = play(controller, "inspect", AS_STRINGS)
     assert '"certops_inspect": {' in output
     play(controller, "rotate", AS_STRINGS)
-    inspection, rotation = (controller.state("node1")["calls"][index]["params"] for index in (0, 3))
+    inspection, rotation = (first_call(controller, module) for module in ("certificate_info", "certificate_rotation"))
     assert (inspection["cluster"], inspection["warn_days"], inspection["critical_days"]) == ("blue", 40, 5)
     assert [item["name"] for item in rotation["items"]] == ["apiserver"]
     assert (rotation["restart"], rotation["private_key"], rotation["validity_days"]) == ("never", "keep", 90)

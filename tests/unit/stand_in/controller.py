@@ -118,13 +118,13 @@ class Controller:
     def play(self, playbook: str, *arguments: str, report_dir: bool = True, **extra: t.Any) -> subprocess.CompletedProcess[str]:
         """Run a playbook with extra variables; unless told, its reports go to `self.reports`."""
         variables = {**({"certs_report_dir": str(self.reports)} if report_dir else {}), **extra}
-        command = self._command(playbook, "-e", json.dumps(variables), *arguments)
+        command = self._command("-e", json.dumps(variables), playbook, *arguments)
         environment = self._environment()
         return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
 
     def step(self, playbook: str, left_out: t.Collection[str]) -> str:
         """Run a playbook step by step and leave out the tasks whose names end so; its output."""
-        command = self._command(playbook, "--step", "-e", json.dumps({"certs_report_dir": str(self.reports)}))
+        command = self._command("--step", "-e", json.dumps({"certs_report_dir": str(self.reports)}), playbook)
         said = b""
         with subprocess.Popen(
             command,
@@ -145,10 +145,10 @@ class Controller:
                     task = said[: -len(QUESTION)].decode()
                     to.write(b"n\n" if task.endswith(tuple(left_out)) else b"y\n")
 
-    def _command(self, playbook: str, *arguments: str) -> list[str]:
+    def _command(self, *arguments: str) -> list[str]:
         inventory = self.folder / "inventory.json"
         inventory.write_text(json.dumps({"all": {"children": self.inventory}}))
-        return [sys.executable, "-m", "ansible.cli.playbook", "-i", str(inventory), playbook, *arguments]
+        return [sys.executable, "-m", "ansible.cli.playbook", "-i", str(inventory), *arguments]
 
     def _environment(self) -> dict[str, str]:
         return {
