@@ -35,6 +35,8 @@ for tree in sys.argv[1:]:
             seen[path] = [info.st_ino, info.st_mtime_ns, info.st_mode, info.st_uid, info.st_gid, content, link]
 print(json.dumps(seen))
 """
+# Whatever molecule sets: a sentence stays on its line, as YAML's do not, and what failed is said where the rest is.
+PLAINLY = {"ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_DISPLAY_FAILED_STDERR": "false"}
 
 
 def run(*argv: str, stdin: str | None = None, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -110,16 +112,15 @@ def newest_report(playbook: str) -> dict[str, t.Any]:
 def playbook(name: str, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run one of the collection's playbooks on the node, as a user does."""
     ansible_playbook = str(pathlib.Path(sys.executable).with_name("ansible-playbook"))
-    # As JSON, where a sentence stays on its line: YAML breaks it.
     command = [ansible_playbook, "-i", INVENTORY, f"certops.kubernetes.{name}", *argv]
-    return run(*command, check=check, ANSIBLE_CALLBACK_RESULT_FORMAT="json")
+    return run(*command, check=check, **PLAINLY)
 
 
 def module(name: str, arguments: dict[str, t.Any], *argv: str) -> dict[str, t.Any]:
     """The result of one of the collection's modules on the first control plane; `failed` is always there."""
     ansible = str(pathlib.Path(sys.executable).with_name("ansible"))
     command = [ansible, "-i", INVENTORY, NODE, "-m", f"certops.kubernetes.{name}", "-a", json.dumps(arguments), *argv]
-    said = run(*command, check=False)
+    said = run(*command, check=False, **PLAINLY)
     header, arrow, answer = said.stdout.partition(" => ")
     assert arrow, said.stdout + said.stderr
     return {"failed": "FAILED" in header, **json.JSONDecoder().raw_decode(answer)[0]}

@@ -83,7 +83,7 @@ class Run:
         """Begin it, in a session of its own so that all of it can be killed."""
         program = str(pathlib.Path(sys.executable).with_name("ansible-playbook"))
         command = [program, "-i", cluster.INVENTORY, f"certops.kubernetes.{playbook}", *arguments]
-        environment = {**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
+        environment = {**os.environ, **cluster.PLAINLY}
         self.known = {node: runs(node) for node in NODES}
         self.process = subprocess.Popen(
             command,

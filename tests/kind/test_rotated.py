@@ -94,6 +94,13 @@ def test_the_new_processes_have_the_new_files() -> None:
         assert cluster.on_node("stat", "-L", "-c", "%d:%i", f"/proc/{pid}/root/etc/kubernetes/{config}") == host
 
 
+def test_the_lock_of_the_cluster_is_let_go() -> None:
+    """Nobody has to wait for it to end."""
+    leases = cluster.kubectl("get", "leases", "-n", "kube-system", "-o", "name").split()
+    assert "lease.coordination.k8s.io/kube-scheduler" in leases
+    assert "lease.coordination.k8s.io/certops-rotation" not in leases
+
+
 def test_nothing_is_left_in_the_manifests_folder_or_beside_the_files() -> None:
     """Backups and temporary files lie elsewhere."""
     assert cluster.on_node("find", "/etc/kubernetes", "-name", ".*", "-type", "f", "-o", "-name", "*~", "-o", "-name", "*.bak") == ""

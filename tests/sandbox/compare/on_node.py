@@ -225,6 +225,22 @@ def lease(component: str) -> dict[str, t.Any]:
     return t.cast("dict[str, t.Any]", answer["body"])
 
 
+def deletions(name: str) -> dict[str, int]:
+    """Statuses when a new Lease is deleted: with preconditions that do not hold, with those that do, and when it is read afterwards."""
+    leases = "https://%s:6443%s" % (address(), LEASES)
+    document = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": {"holderIdentity": "me"}}
+    made = ask("admin.conf", "POST", leases.rstrip("/"), json.dumps(document))
+    assert made["status"] == 201, made
+    known = {key: made["body"]["metadata"][key] for key in ("uid", "resourceVersion")}
+    wrong = {"another version": {**known, "resourceVersion": "1"}, "another uid": {**known, "uid": "5f5ba3c4-0000-4000-8000-000000000000"}}
+    seen = {}
+    for what, preconditions in {**wrong, "as it is": known}.items():
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
+        seen[what] = ask("admin.conf", "DELETE", leases + name, json.dumps(options))["status"]
+    seen["afterwards"] = ask("admin.conf", "GET", leases + name)["status"]
+    return seen
+
+
 def inodes(component: str, path: str) -> dict[str, t.Any]:
     """Device and inode of a path on the node, and as the component's process sees it."""
     host, seen = os.stat(path), os.stat("/proc/%d/root%s" % (pid_of(component), path))

@@ -176,6 +176,12 @@ def test_a_replaced_kubeconfig_is_not_seen_by_the_controller_manager(target: Tar
     assert target.call("components")["kube-controller-manager"] == before
 
 
+def test_a_lease_is_deleted_only_as_it_was_read(target: Target) -> None:
+    """A lock is not taken from whoever has written it in between."""
+    seen = target.call("deletions", "certops-comparison")
+    assert seen == {"another version": 409, "another uid": 409, "as it is": 200, "afterwards": 404}
+
+
 def test_the_controller_manager_keeps_its_lease_when_stopped(target: Target) -> None:
     """Nobody leads until the lease is released for it, by an update with its own identity."""
     seen = target.call("stop_leader", "kube-controller-manager")

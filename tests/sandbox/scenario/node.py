@@ -38,6 +38,7 @@ PAIRS = {
 KUBECONFIGS = ("admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf")
 # What changes by itself: logs, etcd's data, temporary files; and Ansible's own folder on a node.
 ALIVE = ("var/log", "var/lib/etcd", "var/tmp", "tmp", "root")
+ON_ONE_STREAM = {"ANSIBLE_DISPLAY_FAILED_STDERR": "false"}  # whatever molecule sets
 KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?-----END [A-Z ]*PRIVATE KEY-----\n?", re.DOTALL)
 
 
@@ -113,7 +114,7 @@ def module(name: str, arguments: dict[str, t.Any], *argv: str) -> dict[str, t.An
     """The result of one of the collection's modules on the node; `failed` is always there."""
     ansible = str(Path(sys.executable).with_name("ansible"))
     called = [ansible, "-i", INVENTORY, "kube_control_plane", "-m", f"certops.kubernetes.{name}", "-a", json.dumps(arguments), *argv]
-    said = run(*called, check=False, ANSIBLE_CALLBACK_RESULT_FORMAT="json")
+    said = run(*called, check=False, ANSIBLE_CALLBACK_RESULT_FORMAT="json", **ON_ONE_STREAM)
     header, arrow, answer = said.stdout.partition(" => ")
     assert arrow, said.stdout + said.stderr
     return {"failed": "FAILED" in header, **json.JSONDecoder().raw_decode(answer)[0]}
@@ -144,7 +145,7 @@ def recall(name: str, default: t.Any = None) -> t.Any:
 
 def playbook(name: str, *argv: str, check: bool = True, inventory: str = INVENTORY) -> subprocess.CompletedProcess[str]:
     """Run a playbook (the collection's by its name, or a file) on the node, as a user does."""
-    return run(*playbook_command(name, *argv, inventory=inventory), check=check)
+    return run(*playbook_command(name, *argv, inventory=inventory), check=check, **ON_ONE_STREAM)
 
 
 def playbook_command(name: str, *argv: str, inventory: str = INVENTORY) -> list[str]:

@@ -99,6 +99,12 @@ def test_everybody_is_let_in_and_leads() -> None:
     assert node.ask("scheduler.conf", leases + "/kube-scheduler") == 200
 
 
+def test_the_lock_of_the_cluster_is_let_go() -> None:
+    """Nobody has to wait for it to end."""
+    lock = f"https://{node.ADDRESS}:6443/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/certops-rotation"
+    assert node.ask("admin.conf", lock) == 404
+
+
 def test_the_run_is_kept_for_root_alone() -> None:
     """Journal, backups, modes."""
     kept = node.path("/var/lib/certops")

@@ -56,15 +56,28 @@ func (s *store) put(key, value string) (int64, error) {
 	defer s.mu.Unlock()
 	s.Revision++
 	s.Values[key], s.Changed[key] = value, s.Revision
+	return s.Revision, s.keep()
+}
+
+func (s *store) remove(key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Revision++
+	delete(s.Values, key)
+	delete(s.Changed, key)
+	return s.keep()
+}
+
+func (s *store) keep() error {
 	data, err := json.Marshal(s)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	temporary := s.path + ".tmp"
 	if err := os.WriteFile(temporary, data, 0o600); err != nil {
-		return 0, err
+		return err
 	}
-	return s.Revision, os.Rename(temporary, s.path)
+	return os.Rename(temporary, s.path)
 }
 
 func (s *store) revision() string {
@@ -230,6 +243,9 @@ func etcdGateway(data *store, flags flagSet) http.Handler {
 		_, err := data.put(unbase64(body["key"]), unbase64(body["value"]))
 		return map[string]any{"header": header()}, err
 	})
+	post("/v3/kv/deleterange", func(body map[string]any) (any, error) {
+		return map[string]any{"header": header()}, data.remove(unbase64(body["key"]))
+	})
 	return mux
 }
 
@@ -268,6 +284,10 @@ func (c *etcdClient) scan(key, end string) ([]keyValue, error) {
 
 func (c *etcdClient) put(key, value string) error {
 	return c.post("/v3/kv/put", map[string]any{"key": []byte(key), "value": []byte(value)}, &struct{}{})
+}
+
+func (c *etcdClient) remove(key string) error {
+	return c.post("/v3/kv/deleterange", map[string]any{"key": []byte(key)}, &struct{}{})
 }
 
 func (c *etcdClient) post(path string, body, answer any) error {

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -63,6 +64,8 @@ func (s *apiServer) objects(w http.ResponseWriter, r *http.Request, path string)
 		s.replace(w, r, key)
 	case single && r.Method == http.MethodPatch:
 		s.patch(w, r, key)
+	case single && r.Method == http.MethodDelete:
+		s.remove(w, r, key)
 	default:
 		fail(w, http.StatusMethodNotAllowed, "MethodNotAllowed", "the server does not allow this method on the requested resource")
 	}
@@ -154,6 +157,7 @@ func (s *apiServer) create(w http.ResponseWriter, r *http.Request, key string) {
 		fail(w, http.StatusConflict, "AlreadyExists", fmt.Sprintf("%q already exists", name))
 		return
 	}
+	metadata(item)["uid"] = newUID()
 	metadata(item)["creationTimestamp"] = time.Now().UTC().Format(time.RFC3339)
 	s.save(w, http.StatusCreated, key+"/"+name, item)
 }
@@ -172,6 +176,37 @@ func (s *apiServer) replace(w http.ResponseWriter, r *http.Request, key string) 
 		return
 	}
 	s.save(w, http.StatusOK, key, item)
+}
+
+// remove knows the preconditions of DeleteOptions.
+func (s *apiServer) remove(w http.ResponseWriter, r *http.Request, key string) {
+	options, ok := body[struct {
+		Preconditions map[string]string `json:"preconditions"`
+	}](w, r)
+	if !ok {
+		return
+	}
+	found, ok := s.load(w, key)
+	if !ok {
+		return
+	}
+	for name, wanted := range options.Preconditions {
+		if metadata(found)[name] != wanted {
+			conflict(w, key)
+			return
+		}
+	}
+	if err := s.etcd.remove(key); err != nil {
+		fail(w, http.StatusInternalServerError, "InternalError", err.Error())
+		return
+	}
+	reply(w, http.StatusOK, object{"kind": "Status", "apiVersion": "v1", "metadata": object{}, "status": "Success"})
+}
+
+func newUID() string {
+	random := make([]byte, 16)
+	_, _ = rand.Read(random) // it never fails
+	return fmt.Sprintf("%x-%x-%x-%x-%x", random[:4], random[4:6], random[6:8], random[8:10], random[10:])
 }
 
 // patch knows merge patches and the JSON patch operations test, add and replace.
