@@ -26,7 +26,23 @@ import time
 import typing as t
 
 from environment import COLLECTION, TREE, WORK, Missing, controller_environment, materialise_tree
-from gates import FAST, FULL, IN_CI, LAB, LAB_GATE, LOGS, LONG, REAL_CLUSTER, Failed, Gate, Shell, Skipped, fuzz_python
+from gates import (
+    FAST,
+    FULL,
+    IN_CI,
+    LAB,
+    LAB_GATE,
+    LOGS,
+    LONG,
+    LONG_ALONE,
+    REAL_CLUSTER,
+    REAL_CLUSTER_ALONE,
+    Failed,
+    Gate,
+    Shell,
+    Skipped,
+    fuzz_python,
+)
 
 SHOWN_OF_A_LOG = 60  # lines
 
@@ -69,13 +85,14 @@ def run_in_lanes(gates: t.Iterable[Gate], environment: dict[str, str]) -> list[O
 
 
 def run_full(environment: dict[str, str]) -> list[Outcome]:
-    """The lab is built beside the gates that need no cluster; then the clusters, one of which mostly waits."""
+    """The lab is built beside the gates that need no cluster; then the clusters, one of which mostly waits; then the largest one."""
     with concurrent.futures.ThreadPoolExecutor(2) as lanes:
         lab = lanes.submit(run_gate, LAB_GATE, environment)
         others = [lanes.submit(run_gate, gate, environment) for gate in FULL]
         clusters = [lanes.submit(run_on_lab, lab, gate, environment) for gate in REAL_CLUSTER]
+    alone = [run_on_lab(lab, gate, environment) for gate in REAL_CLUSTER_ALONE]
     subprocess.run([LAB, "docker-down"], check=False)
-    return [run.result() for run in (*others, lab, *clusters)]
+    return [*(run.result() for run in (*others, lab, *clusters)), *alone]
 
 
 def run_on_lab(lab: concurrent.futures.Future[Outcome], gate: Gate, environment: dict[str, str]) -> Outcome:
@@ -110,10 +127,12 @@ def run_gates(names: list[str]) -> int:
     environment = controller_environment()
     if names == ["full"]:
         outcomes = run_full(environment)
-    elif names in (["fast"], ["long"]):
-        outcomes = run_in_lanes(FAST if names == ["fast"] else LONG, environment)
+    elif names == ["fast"]:
+        outcomes = run_in_lanes(FAST, environment)
+    elif names == ["long"]:
+        outcomes = [*run_in_lanes(LONG, environment), *(run_gate(gate, environment) for gate in LONG_ALONE)]
     else:
-        known = {gate.name: gate for gate in (*FULL, LAB_GATE, *REAL_CLUSTER, *FAST, *LONG)}
+        known = {gate.name: gate for gate in (*FULL, LAB_GATE, *REAL_CLUSTER, *REAL_CLUSTER_ALONE, *FAST, *LONG, *LONG_ALONE)}
         unknown = [name for name in names if name not in known]
         if unknown:
             sys.exit(f"no such gate: {', '.join(unknown)}; there are: {', '.join(known)}")
