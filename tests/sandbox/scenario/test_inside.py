@@ -35,7 +35,7 @@ def test_a_rotation_from_the_node_itself() -> None:
     before = node.snapshot_of("/etc/kubernetes/pki/apiserver.crt")
     forced = {"certs_rotate_force": True, "certs_rotate_restart": "always", "certs_report_dir": "/root/reports"}
     said = node.on_node(
-        *("env", f"ANSIBLE_COLLECTIONS_PATH={tree}", "LC_ALL=C.UTF-8", f"PATH={Path(sys.executable).parent}:{os.defpath}"),
+        *("env", f"ANSIBLE_COLLECTIONS_PATH={tree}", "LC_ALL=C.UTF-8", f"PATH=/opt/sandbox/bin:{Path(sys.executable).parent}:{os.defpath}"),
         *("ansible-playbook", "-i", "/root/inventory.json", "certops.kubernetes.rotate", "-e", json.dumps(forced)),
     )
     assert "changed=1" in said

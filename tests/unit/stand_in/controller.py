@@ -136,14 +136,18 @@ class Controller:
             stderr=subprocess.STDOUT,
         ) as running:
             to, of = t.cast("tuple[t.IO[bytes], t.IO[bytes]]", (running.stdin, running.stdout))
+            answered = False  # after each answer ansible-playbook shows the question once more, as a headline
             while True:
                 letter = of.read(1)
                 said += letter
                 if not letter:
                     return said.decode()
-                if said.endswith(QUESTION):
+                if not said.endswith(QUESTION):
+                    continue
+                if not answered:
                     task = said[: -len(QUESTION)].decode()
                     to.write(b"n\n" if task.endswith(tuple(left_out)) else b"y\n")
+                answered = not answered
 
     def _command(self, *arguments: str) -> list[str]:
         inventory = self.folder / "inventory.json"
