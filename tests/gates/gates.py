@@ -38,6 +38,7 @@ STANDALONE = (
     *("lab", "tests/bench", "tests/faults", "tests/gates", "tests/kind", "tests/unit/lab", "tests/unit/project"),
     *("tests/sandbox", "tests/sandbox/compare", "tests/sandbox/scenario"),
 )
+MANY_INVOCATIONS = ("test_invocations.py", "test_settings.py")
 BUILT = {"changelogs", "docs", "meta", "playbooks", "plugins", "roles", "LICENSES", "COPYING", "MANIFEST.json", "FILES.json"}
 BUILT |= {"CHANGELOG.md", "CHANGELOG.rst", "CONTRIBUTING.md", "README.md", "REUSE.toml"}
 
@@ -173,7 +174,13 @@ def units_of_the_project(shell: Shell) -> None:
 
 def playbooks(shell: Shell) -> None:
     """Playbooks and AWX project, with modules that stand in for the node's side."""
-    pytest_of_the_controller(shell, "tests/unit", "--ignore=tests/unit/plugins", "--ignore=tests/unit/project", "--ignore=tests/unit/lab")
+    ignored = [f"--ignore=tests/unit/{name}" for name in ("plugins", "project", "lab", *MANY_INVOCATIONS)]
+    pytest_of_the_controller(shell, "tests/unit", *ignored)
+
+
+def many_invocations(shell: Shell) -> None:
+    """Every variable from each source, and every way to leave something out: more than an hour of playbooks on a slow machine."""
+    pytest_of_the_controller(shell, *(f"tests/unit/{name}" for name in MANY_INVOCATIONS))
 
 
 def pytest_of_the_controller(shell: Shell, *arguments: str) -> None:
@@ -281,8 +288,13 @@ FULL = (
     Gate("fuzzing", fuzzing),
 )
 # What there is no time for in each run of the full ones
-LONG = tuple(Gate(f"faults, {part}", functools.partial(faults, part=part)) for part in ("errors", "always", "everything"))
+LONG = (
+    Gate("playbooks, many invocations", many_invocations),
+    *(Gate(f"faults, {part}", functools.partial(faults, part=part)) for part in ("errors", "always", "everything")),
+)
+# Three control planes on two cores: beside anything else their leaders lose their leases
 LONG_ALONE = (
+    Gate("molecule kind-ha", lambda shell: molecule(shell, "kind-ha")),
     Gate("molecule kind-ha, when things go wrong", lambda shell: molecule(shell, "kind-ha", CERTOPS_VERIFY="when_things_go_wrong.yml")),
 )
 LAB_GATE = Gate("lab", lab)
@@ -291,8 +303,6 @@ REAL_CLUSTER = (
     Gate("molecule kind-etcd", lambda shell: molecule(shell, "kind-etcd")),
     Gate("molecule kind-expired", lambda shell: molecule(shell, "kind-expired")),
 )
-# Three control planes on two cores: beside anything else their leaders lose their leases
-REAL_CLUSTER_ALONE = (Gate("molecule kind-ha", lambda shell: molecule(shell, "kind-ha")),)
 LOGS = WORK / "logs"
 
 __all__ = (
@@ -305,7 +315,6 @@ __all__ = (
     "LONG",
     "LONG_ALONE",
     "REAL_CLUSTER",
-    "REAL_CLUSTER_ALONE",
     "Failed",
     "Gate",
     "Shell",

@@ -36,7 +36,6 @@ from gates import (
     LONG,
     LONG_ALONE,
     REAL_CLUSTER,
-    REAL_CLUSTER_ALONE,
     Failed,
     Gate,
     Shell,
@@ -85,14 +84,13 @@ def run_in_lanes(gates: t.Iterable[Gate], environment: dict[str, str]) -> list[O
 
 
 def run_full(environment: dict[str, str]) -> list[Outcome]:
-    """The lab is built beside the gates that need no cluster; then the clusters, one of which mostly waits; then the largest one."""
+    """The lab is built beside the gates that need no cluster; then the clusters, one of which mostly waits."""
     with concurrent.futures.ThreadPoolExecutor(2) as lanes:
         lab = lanes.submit(run_gate, LAB_GATE, environment)
         others = [lanes.submit(run_gate, gate, environment) for gate in FULL]
         clusters = [lanes.submit(run_on_lab, lab, gate, environment) for gate in REAL_CLUSTER]
-    alone = [run_on_lab(lab, gate, environment) for gate in REAL_CLUSTER_ALONE]
     subprocess.run([LAB, "docker-down"], check=False)
-    return [*(run.result() for run in (*others, lab, *clusters)), *alone]
+    return [run.result() for run in (*others, lab, *clusters)]
 
 
 def run_on_lab(lab: concurrent.futures.Future[Outcome], gate: Gate, environment: dict[str, str]) -> Outcome:
@@ -132,7 +130,7 @@ def run_gates(names: list[str]) -> int:
     elif names == ["long"]:
         outcomes = [*run_in_lanes(LONG, environment), *(run_gate(gate, environment) for gate in LONG_ALONE)]
     else:
-        known = {gate.name: gate for gate in (*FULL, LAB_GATE, *REAL_CLUSTER, *REAL_CLUSTER_ALONE, *FAST, *LONG, *LONG_ALONE)}
+        known = {gate.name: gate for gate in (*FULL, LAB_GATE, *REAL_CLUSTER, *FAST, *LONG, *LONG_ALONE)}
         unknown = [name for name in names if name not in known]
         if unknown:
             sys.exit(f"no such gate: {', '.join(unknown)}; there are: {', '.join(known)}")
