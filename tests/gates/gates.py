@@ -295,6 +295,7 @@ LONG = (
 # Three control planes on two cores: beside anything else their leaders lose their leases
 LONG_ALONE = (
     Gate("molecule kind-ha", lambda shell: molecule(shell, "kind-ha")),
+    Gate("molecule kind-etcd, restart always", lambda shell: molecule(shell, "kind-etcd", CERTOPS_VERIFY="restart_always.yml")),
     Gate("molecule kind-ha, when things go wrong", lambda shell: molecule(shell, "kind-ha", CERTOPS_VERIFY="when_things_go_wrong.yml")),
 )
 LAB_GATE = Gate("lab", lab)
