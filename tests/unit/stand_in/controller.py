@@ -95,6 +95,8 @@ class Controller:
             "ansible_remote_tmp": str(self.folder / name),
             "ansible_python_interpreter": sys.executable,
         }
+        if "goes_away" in state:
+            variables["ansible_goes_away"] = "true"
         if state.pop("lost", False):
             variables.update(ansible_connection="ssh", ansible_host="127.0.0.1", ansible_port="1", ansible_ssh_retries="0")
         for group in groups:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import time
 import typing as t
 
 from ansible.errors import AnsibleConnectionFailure
@@ -26,7 +27,15 @@ options:
     required: true
     vars:
       - name: ansible_gone_file
+  goes_away:
+    description: Whether the node goes away when something has been started in its background; seen before that command's answer is.
+    type: bool
+    default: false
+    vars:
+      - name: ansible_goes_away
 """
+
+PATIENCE = 120  # seconds for what was started to make the file
 
 
 class Connection(LocalConnection):
@@ -36,6 +45,15 @@ class Connection(LocalConnection):
 
     def exec_command(self, *args: t.Any, **kwargs: t.Any) -> tuple[int, bytes, bytes]:
         """Run a command, if the node is there."""
+        self._assert_there()
+        done = super().exec_command(*args, **kwargs)
+        if self.get_option("goes_away") and "async_wrapper" in args[0] and "chmod" not in args[0]:  # type: ignore[no-untyped-call]
+            deadline = time.monotonic() + PATIENCE
+            while time.monotonic() < deadline:
+                self._assert_there()
+                time.sleep(0.1)
+        return done
+
+    def _assert_there(self) -> None:
         if os.path.exists(str(self.get_option("gone_file"))):  # type: ignore[no-untyped-call]  # ansible-core says no types
             raise AnsibleConnectionFailure("the node is gone")
-        return super().exec_command(*args, **kwargs)
