@@ -70,6 +70,7 @@ class Kubelet:
         self.cleared.set()
         self._current.kill()
         self._thread.join(10)
+        self._current.kill()  # what was being started meanwhile, which the next test would take for its own
 
     def process(self) -> Process:
         """The one that runs; others may see a successor before it has said that it runs."""

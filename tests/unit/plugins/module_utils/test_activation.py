@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 import typing as t
 from contextlib import ExitStack
 from dataclasses import replace
@@ -220,6 +221,16 @@ def test_after_etcd_the_api_server_must_be_ready_again(tmp_path: Path) -> None:
             result = restart_component(Component("etcd", flags, process=kubelet.process()), start_timeout=30, node=_with_etcd(node, flags))
     assert len(answers) == 1
     assert result.leaderless_seconds is None
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.005, 0.01, 0.02])
+def test_nothing_of_a_kubelet_is_left(seconds: float) -> None:
+    """A component that it is starting when the test ends would be there in the next one."""
+    with Kubelet("etcd", delay=0) as kubelet:
+        os.kill(kubelet.process().pid, signal.SIGKILL)
+        time.sleep(seconds)
+    time.sleep(0.2)
+    assert list_own_processes() == []
 
 
 def test_etcd_as_a_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
