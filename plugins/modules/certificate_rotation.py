@@ -113,6 +113,15 @@ options:
     description: How many runs are kept on the node. The last one that ended well is always kept.
     type: int
     default: 10
+  kubeconfig_copies:
+    description:
+      - Paths of kubeconfigs on this node, C(~) and wildcards allowed. A user in them who has the same subject as a kubeconfig that is
+        renewed, in a certificate of the same CA, gets its new certificate and key; every other byte stays, owner and mode too.
+      - Nothing is written where somebody else than root may write, nor through a symbolic link; a warning says so. A file that is no
+        kubeconfig, or has no such user, is left alone.
+    type: list
+    elements: str
+    default: []
   kubernetes_dir:
     description: The folder of the node's Kubernetes configuration.
     type: path
@@ -208,6 +217,12 @@ components:
       description: From the signal until somebody else led; null where there is no leader.
       type: float
       sample: 1.4
+copies:
+  description: The paths of the copies of kubeconfigs that became valid with their original.
+  type: list
+  elements: str
+  returned: when something was renewed, or would be
+  sample: [/root/.kube/config]
 rolled_back:
   description: Whether every file was put back because something failed.
   type: bool
@@ -278,6 +293,7 @@ def argument_spec() -> dict[str, t.Any]:
         "stop_timeout_seconds": {"type": "int", "default": 2},
         "start_timeout_seconds": {"type": "int", "default": 120},
         "keep_backups": {"type": "int", "default": 10},
+        "kubeconfig_copies": {"type": "list", "elements": "str", "default": []},
         "reconnect_timeout_seconds": {"type": "int", "default": 60},  # the action plugin's
         "lock": {"type": "dict", "options": HOLDER_SPEC},
         "kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"},
@@ -313,6 +329,7 @@ def request_from(params: dict[str, t.Any]) -> Request:
         keep_private_key=params["private_key"] == "keep",
         validity_days=params["validity_days"],
         keep_backups=params["keep_backups"],
+        copies=tuple(params["kubeconfig_copies"]),
     )
 
 

@@ -42,7 +42,7 @@ class FollowedAction(ActionBase):
         self._task.async_val = LONGEST
         begun = self._execute_module(task_vars=task_vars, wrap_async=True)
         self._task.async_val = asked_for
-        return {**result, **(self._follow(begun["ansible_job_id"], task_vars or {}) if "ansible_job_id" in begun else begun)}
+        return {**result, **(self._follow(str(begun["ansible_job_id"]), task_vars or {}) if "ansible_job_id" in begun else begun)}
 
     def _follow(self, job: str, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         """The job's result, once it has one."""
@@ -88,7 +88,8 @@ class FollowedAction(ActionBase):
         return seen
 
     def _ask(self, job: str, task_vars: dict[str, t.Any], mode: str = "status") -> dict[str, t.Any]:
-        folder = self._remote_expand_user(self.get_shell_option("async_dir", default="~/.ansible_async"))
+        untyped: t.Any = self  # to mypy, as ansible-core gives these two no types
+        folder = untyped._remote_expand_user(untyped.get_shell_option("async_dir", default="~/.ansible_async"))
         arguments = {"jid": job, "mode": mode, "_async_dir": folder}
         seen = self._execute_module(module_name="ansible.legacy.async_status", module_args=arguments, task_vars=task_vars)
         return t.cast("dict[str, t.Any]", seen)

@@ -55,6 +55,7 @@ SPECS: dict[str, dict[str, t.Any]] = {
         },
         "private_key": {"choices": ["regenerate", "keep"], "default": "regenerate", "no_log": False},
         "validity_days": {"type": "int"},
+        "kubeconfig_copies": {"type": "list", "elements": "str", "default": []},
         "keep_backups": {"type": "int", "default": 10},
         **RESTART,
         **TIMEOUTS,
