@@ -4,10 +4,7 @@
 
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""What is wrong with a certificate besides its dates: how it is signed, its key, what it may be used for, its chain. Pure functions.
-
-What one of another name or group means is in `_identity.py`.
-"""
+"""What is wrong with a certificate besides its dates: how it is signed, its key, what it may be used for, its chain. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,11 +12,12 @@ import typing as t
 from datetime import timedelta
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._findings import CRITICAL, INFO, WARNING, duration
+from ansible_collections.certops.kubernetes.plugins.module_utils._identity import identity_findings
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import ETCD
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Finding
 from ansible_collections.certops.kubernetes.plugins.module_utils._remedies import made_anew
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import describe
-from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso, shown
 
 if t.TYPE_CHECKING:
     from datetime import datetime
@@ -61,6 +59,7 @@ def drift_findings(
     else:
         yield from _validity_findings(about, facts, now)
         yield from _usage_findings(about, credential, node, facts)
+        yield from identity_findings(about, credential, node, certificates[0])
         if len(described) == len(certificates):
             yield from _order_findings(about, described)
     yield from _expired_findings(about, credential, described, now)
@@ -98,7 +97,7 @@ def _signature_findings(about: About, held: t.Sequence[CertificateFacts]) -> t.I
     if not weak:
         return
     first = weak[0]
-    which = "is signed" if first is held[0] else "holds %s, which is signed" % first.subject
+    which = "is signed" if first is held[0] else "holds %s, which is signed" % shown(first.subject)
     more = " (and %d more in that file)" % (len(weak) - 1) if len(weak) > 1 else ""
     yield Finding(
         "weak_signature",
@@ -167,8 +166,8 @@ def _order_findings(about: About, held: t.Sequence[CertificateFacts]) -> t.Itera
     for number, (one, following) in enumerate(zip(held, held[1:]), start=1):
         if one.issuer != following.subject:
             text = "holds %d certificates in a wrong order: number %d (%s) did not sign number %d (%s)" % (
-                *(len(held), number + 1, following.subject, number),
-                one.subject,
+                *(len(held), number + 1, shown(following.subject), number),
+                shown(one.subject),
             )
             remedy = "Write its own certificate first, then the CA that signed it, and so on: TLS 1.2 demands it."
             yield Finding("chain_unordered", WARNING, about.tells(text), remedy)
@@ -185,7 +184,7 @@ def _expired_findings(about: About, credential: Credential, held: t.Sequence[Cer
     yield Finding(
         "expired_in_bundle",
         INFO if credential.kind == "ca" else WARNING,
-        about.tells("still holds %s, which ended at %s%s" % (first.subject, iso(first.not_after), more)),
+        about.tells("still holds %s, which ended at %s%s" % (shown(first.subject), iso(first.not_after), more)),
         "Take the expired certificate out of that file; programs that try it first may fail with it.",
     )
 
