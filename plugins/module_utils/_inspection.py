@@ -47,6 +47,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import (
     Reader,
     Record,
 )
+from ansible_collections.certops.kubernetes.plugins.module_utils._names import names_findings
 from ansible_collections.certops.kubernetes.plugins.module_utils._readers import Served, readers_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._remedies import renewed
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewable import renewability
@@ -78,6 +79,7 @@ class _Inspection:
     now: datetime
     thresholds: Thresholds
     materials: t.Mapping[str, Material]
+    configuration: t.Any = None  # kubeadm's ClusterConfiguration
 
     @property
     def node_name(self) -> str:
@@ -85,17 +87,24 @@ class _Inspection:
 
 
 def inspect_node(
-    node: Node, host: str, cluster: str | None, now: datetime, thresholds: Thresholds, probe_timeout_seconds: float = 2.0
+    node: Node,
+    host: str,
+    cluster: str | None,
+    now: datetime,
+    thresholds: Thresholds,
+    probe_timeout_seconds: float = 2.0,
+    configuration: t.Callable[[], t.Any] = lambda: None,
 ) -> list[Record]:
     """The records of a node: each credential, then what each address serves (all asked at once, each for `probe_timeout_seconds`).
 
-    `host` is the inventory's name of it; `cluster` overrides the discovered name. Never raises for what it finds.
+    `host` is the inventory's name of it; `cluster` overrides the discovered name; `configuration` gives kubeadm's
+    ClusterConfiguration, or None, and is waited for after the addresses. Never raises for what it finds.
     """
     endpoints = [endpoint for component in node.components.values() for endpoint in component.endpoints]
     probes = {endpoint: Probe(endpoint.host, endpoint.port, None, probe_timeout_seconds) for endpoint in endpoints}
     materials = {name: read_material(credential) for name, credential in node.credentials.items()}
-    inspection = _Inspection(node, host, cluster or node.cluster, now, thresholds, materials)
     shown = {endpoint: _shown(probe) for endpoint, probe in probes.items()}
+    inspection = _Inspection(node, host, cluster or node.cluster, now, thresholds, materials, configuration())
     served: Served = {endpoint: hashlib.sha256(seen).hexdigest() if isinstance(seen, bytes) else None for endpoint, seen in shown.items()}
     records = [_file_record(inspection, credential, served) for credential in node.credentials.values()]
     records.extend(_served_record(inspection, endpoint, seen) for endpoint, seen in shown.items())
@@ -200,6 +209,7 @@ def _file_findings(inspection: _Inspection, credential: Credential, material: Ma
         yield from date_findings(about, facts.not_before, facts.not_after, inspection.now, inspection.thresholds)
         yield from _chain_findings(inspection, credential.ca, material.certificates, about)
         yield from _drift(inspection, credential, facts, material.certificates, about)
+        yield from names_findings(about, credential, inspection.node, facts.sans, inspection.configuration)
     if material.key_id is not None:
         yield from key_findings(about, credential, *material.key_id[1:])
     if material.other_users:

@@ -58,8 +58,8 @@ def _kubeadm_phase(credential: Credential, kubernetes_dir: str) -> str | None:
     name = credential.name
     if credential.kind == "kubeconfig" and credential.managed_by is None:
         return "kubeconfig %s" % name[: -len(".conf")] if credential.cert_path == os.path.join(kubernetes_dir, name) else None
-    made = os.path.join(kubernetes_dir, "pki", name + ".crt")
-    return "certs %s" % name.replace("/", "-") if credential.kind == "pair" and credential.cert_path == made else None
+    here = credential.cert_path.startswith(os.path.join(kubernetes_dir, "")) and credential.cert_path.endswith("/%s.crt" % name)
+    return "certs %s" % name.replace("/", "-") if credential.kind == "pair" and here else None
 
 
 __all__ = ("RENEW", "made_anew", "renewed")

@@ -371,7 +371,8 @@ def inspect(params: dict[str, t.Any], now: datetime) -> dict[str, t.Any]:
     node = discover(now, params["kubernetes_dir"], etcd_unit=params["etcd_unit"])
     asked = Asked(node, now, params["probe_timeout_seconds"])
     thresholds = Thresholds(params["warn_days"] * _DAY, params["critical_days"] * _DAY)
-    records = inspect_node(node, node.name or os.uname().nodename, params["cluster"], now, thresholds, params["probe_timeout_seconds"])
+    host, timeout = node.name or os.uname().nodename, params["probe_timeout_seconds"]
+    records = inspect_node(node, host, params["cluster"], now, thresholds, timeout, asked.configuration)
     described = node_to_dict(node, params["cluster"], now)
     described["certificate_validity_seconds"] = asked.certificate_validity_seconds()
     described["leads"] = list(asked.leads())

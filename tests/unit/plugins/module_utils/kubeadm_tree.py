@@ -134,6 +134,16 @@ class KubeadmTree:
             unit_folders=[str(self.unit_folder)],
         )
 
+    def configuration(self) -> dict[str, t.Any]:
+        """kubeadm's ClusterConfiguration, as it is kept in the cluster and read by the collection: each scalar is a text."""
+        return {
+            "apiServer": {},
+            "apiVersion": "kubeadm.k8s.io/v1beta4",
+            "certificatesDir": str(self.pki_dir),
+            "etcd": {"local": {"dataDir": "/var/lib/etcd"}},
+            "networking": {"dnsDomain": "cluster.local", "serviceSubnet": "10.96.0.0/12"},
+        }
+
     def cert(self, name: str) -> Path:
         """The certificate file of a pair or CA in the pki folder."""
         return self.pki_dir / (name + ".crt")

@@ -295,3 +295,44 @@ def test_what_is_served_is_looked_at_if_it_is_another_one(tree: KubeadmTree, tmp
         components = {"kube-apiserver": dataclasses.replace(node.components["kube-apiserver"], endpoints=endpoints)}
         records = inspect_node(dataclasses.replace(node, components=components), "h", None, NOW, LIMITS)
     assert trouble(by_name(records)) == {"served:127.0.0.1:%d" % server.port: ["served_differs", "usage_missing"]}
+
+
+# --- all of it -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_as_kubeadm_makes_it_has_none_of_this(tree: KubeadmTree) -> None:
+    tree.run_everything()
+    assert trouble(inspect(tree, configuration=tree.configuration())) == {}
+
+
+def test_a_node_that_has_drifted_in_every_way(tree: KubeadmTree) -> None:
+    """Each certificate tells its own trouble, and no other one is blamed for it."""
+    root = pki.make_ca("front-proxy-ca", key="RSA-1024", not_after=NOW + 100 * DAY)
+    proxy = tree.leaf("front-proxy-client", root, cn="proxy", not_after=NOW + 90 * DAY)
+    tree.write_pair("front-proxy-ca", root)
+    tree.write_pair("front-proxy-client", proxy)
+    write(tree.cert("front-proxy-client"), with_sha1(proxy.cert, root.key), 0o644)
+    ended = pki.make_ca("etcd-ca", not_before=NOW - 300 * DAY, not_after=NOW - DAY)
+    write(tree.cert("etcd/ca"), tree.cas["etcd/ca"].cert_pem + ended.cert_pem, 0o644)
+    tree.write_pair("etcd/peer", tree.leaf("etcd/peer", usages=("server",), not_after=NOW + 3000 * DAY))
+    tree.write_kubeconfig("admin.conf", organization="system:masters")
+    tree.write_kubeconfig("scheduler.conf", cn="me")
+    between = intermediate(tree.cas["ca"])
+    server = tree.leaf("apiserver", between, key="RSA-1024", sans=("DNS:cp-1",), not_after=NOW + 90 * DAY)
+    tree.write_pair("apiserver", server)
+    write(tree.cert("apiserver"), server.cert_pem + tree.cas["ca"].cert_pem + between.cert_pem, 0o644)
+    tree.run_everything()
+    found = inspect(tree, configuration=tree.configuration())
+    assert trouble(found) == {
+        "front-proxy-ca": ["weak_key", "ca_ends_soon"],
+        "front-proxy-client": ["weak_signature", "unexpected_subject"],
+        "etcd/ca": ["expired_in_bundle"],
+        "etcd/peer": ["long_validity", "usage_missing"],
+        "admin.conf": ["unexpected_group"],
+        "scheduler.conf": ["unexpected_subject"],
+        "apiserver": ["weak_key", "chain_unordered", "sans_differ"],
+    }
+    assert {name: record.status for name, record in found.items() if record.status != "ok"} == {
+        **dict.fromkeys(("front-proxy-ca", "front-proxy-client", "scheduler.conf", "apiserver"), "warning"),
+        "etcd/peer": "critical",
+    }
