@@ -340,6 +340,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._inspection imp
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import StateFolder
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Finding
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewable import authorities_with_key
+from ansible_collections.certops.kubernetes.plugins.module_utils._unused import unused_files
 
 _DAY = 86400
 
@@ -382,7 +383,7 @@ def inspect(params: dict[str, t.Any], now: datetime) -> dict[str, t.Any]:
     return {
         "certificates": [record_to_dict(record) for record in records],
         "node": described,
-        "problems": [finding_to_dict(problem) for problem in (*node.problems, *problems)],
+        "problems": [finding_to_dict(problem) for problem in (*node.problems, *unused_files(node), *problems)],
     }
 
 
