@@ -17,6 +17,11 @@ if t.TYPE_CHECKING:
 
 RENEW = "Renew it: certops.kubernetes.rotate does that, or kubeadm certs renew."
 
+_KUBEADM_KUBECONFIGS = ("admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf")
+_KUBEADM_PAIRS = (
+    *("apiserver", "apiserver-kubelet-client", "apiserver-etcd-client", "front-proxy-client"),
+    *("etcd/server", "etcd/peer", "etcd/healthcheck-client"),
+)
 _CONFIGURATION = "the cluster's ClusterConfiguration (kubectl -n kube-system get configmap kubeadm-config) as its --config"
 
 
@@ -55,11 +60,13 @@ def made_anew(credential: Credential, node: Node) -> str:
 
 def _kubeadm_phase(credential: Credential, kubernetes_dir: str) -> str | None:
     """The phase of kubeadm init that makes this very file; None for a file that lies elsewhere than kubeadm writes it."""
-    name = credential.name
-    if credential.kind == "kubeconfig" and credential.managed_by is None:
-        return "kubeconfig %s" % name[: -len(".conf")] if credential.cert_path == os.path.join(kubernetes_dir, name) else None
-    here = credential.cert_path.startswith(os.path.join(kubernetes_dir, "")) and credential.cert_path.endswith("/%s.crt" % name)
-    return "certs %s" % name.replace("/", "-") if credential.kind == "pair" and here else None
+    name, path = credential.name, credential.cert_path
+    if credential.kind == "kubeconfig" and name in _KUBEADM_KUBECONFIGS and path == os.path.join(kubernetes_dir, name):
+        return "kubeconfig %s" % name[: -len(".conf")]
+    # Below that folder, since kubespray's `certificatesDir` is not kubeadm's own.
+    if name in _KUBEADM_PAIRS and path.startswith(os.path.join(kubernetes_dir, "")) and path.endswith("/%s.crt" % name):
+        return "certs %s" % name.replace("/", "-")
+    return None
 
 
 __all__ = ("RENEW", "made_anew", "renewed")

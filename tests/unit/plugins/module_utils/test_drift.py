@@ -215,6 +215,27 @@ def test_etcd_with_a_client_pair_of_its_own(tree: KubeadmTree) -> None:
     assert trouble(inspect(tree)) == {}
 
 
+def test_a_pair_that_kubeadm_knows_nothing_of(tree: KubeadmTree) -> None:
+    name = "scheduler-serving"
+    flags = ["--tls-cert-file=%s" % tree.cert(name), "--tls-private-key-file=%s" % tree.key(name)]
+    tree.write_manifest("kube-scheduler", [*COMMANDS["kube-scheduler"], *flags])
+    tree.write_pair(name, pki.make_leaf(tree.cas["ca"], "x", usages=("client",)))
+    assert remedy(inspect(tree)[name], "usage_missing") == (
+        "Renewing keeps what it says: have its CA sign another one, by whatever made this one."
+    )
+
+
+def test_where_kubespray_puts_kubeadm_s_files(tree: KubeadmTree) -> None:
+    (tree.kubernetes_dir / "ssl").mkdir()
+    pair = tree.leaf("apiserver", usages=("client",))
+    path = tree.kubernetes_dir / "ssl" / "apiserver.crt"
+    write(path, pair.cert_pem, 0o644)
+    write(tree.kubernetes_dir / "ssl" / "apiserver.key", pair.key_pem, 0o600)
+    flags = ["--tls-cert-file=%s" % path, "--tls-private-key-file=%s" % path.with_suffix(".key")]
+    tree.write_manifest("kube-apiserver", [*COMMANDS["kube-apiserver"], *flags])
+    assert "kubeadm init phase certs apiserver " in remedy(inspect(tree)["apiserver"], "usage_missing")
+
+
 def test_a_file_that_kubeadm_did_not_make_has_another_remedy(tmp_path: Path) -> None:
     host = EtcdHost(tmp_path)
     host.write_pair("member-e1", pki.make_leaf(host.ca, "etcd-member-e1", usages=("server",)))
