@@ -323,27 +323,11 @@ clock:
       type: float
 """
 
-import os
-import time
-import typing as t
 from datetime import datetime, timezone
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.certops.kubernetes.plugins.module_utils._asked import Asked
 from ansible_collections.certops.kubernetes.plugins.module_utils._deps import missing_requirements
-from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
-from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import (
-    Thresholds,
-    finding_to_dict,
-    inspect_node,
-    node_to_dict,
-    record_to_dict,
-)
-from ansible_collections.certops.kubernetes.plugins.module_utils._journal import StateFolder
-from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Finding
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewable import authorities_with_key
-
-_DAY = 86400
+from ansible_collections.certops.kubernetes.plugins.module_utils._survey import survey
 
 
 def main() -> None:
@@ -364,36 +348,7 @@ def main() -> None:
     for name in ("warn_days", "critical_days", "probe_timeout_seconds"):
         if not 0 <= module.params[name] < 1e6:
             module.fail_json(msg="%s is %s, but must be between 0 and a million." % (name, module.params[name]))
-    module.exit_json(changed=False, **inspect(module.params, datetime.now(timezone.utc)))
-
-
-def inspect(params: dict[str, t.Any], now: datetime) -> dict[str, t.Any]:
-    """The node's records as the module returns them."""
-    began = time.monotonic()
-    node = discover(now, params["kubernetes_dir"], etcd_unit=params["etcd_unit"])
-    asked = Asked(node, now, params["probe_timeout_seconds"])
-    thresholds = Thresholds(params["warn_days"] * _DAY, params["critical_days"] * _DAY)
-    records = inspect_node(node, node.name or os.uname().nodename, params["cluster"], now, thresholds, params["probe_timeout_seconds"])
-    described = node_to_dict(node, params["cluster"], now)
-    described["certificate_validity_seconds"] = asked.certificate_validity_seconds()
-    described["leads"] = list(asked.leads())
-    described["signs"] = authorities_with_key(node)
-    described["unfinished_run"], problems = unfinished_run(StateFolder())
-    described["seconds_taken"] = round(time.monotonic() - began, 3)
-    return {
-        "certificates": [record_to_dict(record) for record in records],
-        "node": described,
-        "problems": [finding_to_dict(problem) for problem in (*node.problems, *problems)],
-    }
-
-
-def unfinished_run(state: StateFolder) -> tuple[str | None, list[Finding]]:
-    """The id of the oldest run that was stopped half-way on this node, and what is wrong with the journals."""
-    try:
-        unfinished = state.unfinished()
-    except CertopsError as error:
-        return None, [Finding("unreadable", "critical", str(error), "Look at that journal before anything is rotated on this node.")]
-    return (unfinished[0].run_id if unfinished else None), []
+    module.exit_json(changed=False, **survey(module.params, datetime.now(timezone.utc)))
 
 
 if __name__ == "__main__":
