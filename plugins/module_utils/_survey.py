@@ -8,10 +8,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 import typing as t
+from concurrent.futures import ThreadPoolExecutor
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._access import api_client
 from ansible_collections.certops.kubernetes.plugins.module_utils._asked import Asked
 from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
 from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import (
@@ -22,22 +25,34 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._inspection imp
     record_to_dict,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import StateFolder
+from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Finding
+from ansible_collections.certops.kubernetes.plugins.module_utils._object_inspection import NONE, inspect_objects
+from ansible_collections.certops.kubernetes.plugins.module_utils._records import Setting
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewable import authorities_with_key
 
 if t.TYPE_CHECKING:
     from datetime import datetime
 
+    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node, Record
+
+_API_TIMEOUT_SECONDS = 5.0
 _DAY = 86400
+_PROXY = "egress-selector-config-file"  # of the API server
 
 
 def survey(params: t.Mapping[str, t.Any], now: datetime) -> dict[str, t.Any]:
     """The node's records, the node itself and its problems, as the module with these parameters returns them."""
     began = time.monotonic()
     node = discover(now, params["kubernetes_dir"], etcd_unit=params["etcd_unit"])
-    asked = Asked(node, now, params["probe_timeout_seconds"])
+    timeout, host = params["probe_timeout_seconds"], node.name or os.uname().nodename
+    asked = Asked(node, now, timeout)
     thresholds = Thresholds(params["warn_days"] * _DAY, params["critical_days"] * _DAY)
-    records = inspect_node(node, node.name or os.uname().nodename, params["cluster"], now, thresholds, params["probe_timeout_seconds"])
+    with ThreadPoolExecutor(1) as pool:  # the API server and the node's own addresses are asked at the same time
+        setting = Setting(params["cluster"] or node.cluster, host, node.name, now, thresholds)
+        from_api = pool.submit(cluster_objects, node, params["cluster_objects"], setting, timeout)
+        records = inspect_node(node, host, params["cluster"], now, thresholds, timeout)
+        in_objects, unseen = from_api.result()
     described = node_to_dict(node, params["cluster"], now)
     described["certificate_validity_seconds"] = asked.certificate_validity_seconds()
     described["leads"] = list(asked.leads())
@@ -45,10 +60,33 @@ def survey(params: t.Mapping[str, t.Any], now: datetime) -> dict[str, t.Any]:
     described["unfinished_run"], problems = unfinished_run(StateFolder())
     described["seconds_taken"] = round(time.monotonic() - began, 3)
     return {
-        "certificates": [record_to_dict(record) for record in records],
+        "certificates": [record_to_dict(record) for record in each_once([*records, *in_objects])],
         "node": described,
-        "problems": [finding_to_dict(problem) for problem in (*node.problems, *problems)],
+        "problems": [finding_to_dict(problem) for problem in (*node.problems, *problems, *unseen)],
     }
+
+
+def cluster_objects(node: Node, what: str, setting: Setting, timeout: float) -> tuple[list[Record], list[Finding]]:
+    """The records of what lies in the API's objects, and what could not be looked at; `what` is `none`, `called` or `all`."""
+    if what == NONE:
+        return [], []
+    try:
+        client = api_client(node, setting.now, _API_TIMEOUT_SECONDS, ignore_dates=True)
+    except CertopsError as error:
+        message = "The certificates in the cluster's API objects could not be looked at: %s." % str(error).rstrip(".")
+        return [], [Finding("not_inspected", "warning", message, "Look at them from a control-plane node whose admin.conf can be read.")]
+    proxy = node.components[API_SERVER].flag(_PROXY)
+    return inspect_objects(client, what, setting, timeout, "--%s=%s" % (_PROXY, proxy) if proxy else None)
+
+
+def each_once(records: t.Sequence[Record]) -> list[Record]:
+    """The records, each of a name of its own: a webhook may be at an address of the node itself, and objects may be garbled."""
+    seen: dict[str, int] = {}
+    named = []
+    for record in records:
+        count = seen[record.name] = seen.get(record.name, 0) + 1
+        named.append(record if count == 1 else dataclasses.replace(record, name="%s~%d" % (record.name, count)))
+    return named
 
 
 def unfinished_run(state: StateFolder) -> tuple[str | None, list[Finding]]:
@@ -60,4 +98,4 @@ def unfinished_run(state: StateFolder) -> tuple[str | None, list[Finding]]:
     return (unfinished[0].run_id if unfinished else None), []
 
 
-__all__ = ("survey", "unfinished_run")
+__all__ = ("cluster_objects", "each_once", "survey", "unfinished_run")
