@@ -33,6 +33,7 @@ from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.api_
 )
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_api import FakeServer
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.inspected import LIMITS, NOW, by_name, codes, trouble
+from cryptography import x509
 
 SETTING = Setting("blue", "cp-1", "cp-1", NOW, LIMITS)
 CA = pki.make_ca("hooks-ca")
@@ -100,7 +101,7 @@ def test_both_the_old_and_the_new_ca(tmp_path: Path) -> None:
 
 def test_a_server_that_sends_what_is_between(tmp_path: Path) -> None:
     """An intermediate CA, which the bundle need not hold; without it the chain is broken."""
-    extensions = [(pki.key_usage("key_cert_sign"), True), (pki.x509.BasicConstraints(ca=True, path_length=None), True)]
+    extensions = [(pki.key_usage("key_cert_sign"), True), (x509.BasicConstraints(ca=True, path_length=None), True)]
     between = pki.make_leaf(CA, "between", extensions=extensions)
     leaf = pki.make_leaf(between, "hook", usages=("server",), sans=("DNS:hook.hooks.svc",))
     chain = Chain(leaf.cert, leaf.key)
