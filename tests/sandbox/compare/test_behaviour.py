@@ -110,7 +110,8 @@ def test_a_list_comes_in_pages(target: Target, api: str) -> None:
     def page(query: str = "") -> dict[str, t.Any]:
         return t.cast("dict[str, t.Any]", target.call("ask", "admin.conf", "GET", api + "/api/v1/namespaces" + query)["body"])
 
-    seen, token = [], ""
+    seen: list[dict[str, t.Any]] = []
+    token: str | None = ""
     while token is not None:
         answer = page("?limit=2&continue=" + quote(token, safe=""))
         assert len(answer["items"]) <= 2
