@@ -89,14 +89,16 @@ def chain_refusal(host: str, port: int, server_name: str | None, timeout: float,
     None when it does, with the help of what the server sends beside its certificate, and when nothing could be seen.
     """
     deadline = time.monotonic() + timeout
-    context = client_context(ca_pem, None, ignore_dates=True)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     try:
+        context = client_context(ca_pem, None, ignore_dates=True)
         with socket.create_connection((host, port), timeout=timeout) as connection:
             tls = context.wrap_bio(incoming, outgoing, server_hostname=server_name)
             _shake_hands(connection, tls, incoming, outgoing, bytearray(), deadline)
     except ssl.SSLCertVerificationError as error:
         return str(error.verify_message)
+    except CertopsError as error:  # CAs that OpenSSL cannot read
+        return str(error)
     except (OSError, ValueError, EOFError):
         return None
     return None
