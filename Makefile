@@ -14,7 +14,7 @@ test:             ## everything that must pass, real clusters included
 	@$(GATES) full
 test-fast:        ## the inner loop: no cluster
 	@$(GATES) fast
-test-long:        ## what takes too long for each run of "test": three control planes, all faults, all settings
+test-long:        ## what takes too long for each run of "test": all faults, all settings
 	@$(GATES) long
 lab:              ## a real one-node cluster to try things on
 	@lab/lab up single

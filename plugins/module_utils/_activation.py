@@ -12,6 +12,7 @@ else is seen to lead. How long a component is away is written down in `docs/rest
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import typing as t
@@ -20,6 +21,7 @@ from datetime import datetime, timedelta, timezone
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._access import OWN_KUBECONFIG, expired_credentials, leader_client
 from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
+from ansible_collections.certops.kubernetes.plugins.module_utils._etcd_leadership import hand_over
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import KUBELET
 from ansible_collections.certops.kubernetes.plugins.module_utils._lease import Lease, get_lease, release_lease
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
@@ -68,6 +70,7 @@ class Restart:
     forced: bool  # it did not end within the stop timeout and was killed
     lease_released: bool = False
     back_off_cleared: bool = False
+    led_by: str | None = None  # the member of etcd that leads in its place
 
 
 def restart_component(
@@ -90,6 +93,7 @@ def restart_component(
         # It may have been started again by itself since it was discovered.
         component = replace(component, process=_running(component))
     timeout = STOP_TIMEOUT_SECONDS.get(component.name, 5.0) if stop_timeout is None else stop_timeout
+    led_by = _hand_over(node, component, now)
     watch = _Watch(node, component, start_timeout)
     if component.unit and component.name == KUBELET:
         watch.begin()
@@ -107,7 +111,14 @@ def restart_component(
         if meanwhile:
             meanwhile()
         forced = False
-    return watch.wait_until_back(forced)
+    return replace(watch.wait_until_back(forced), led_by=led_by)
+
+
+def _hand_over(node: Node, component: Component, now: datetime) -> str | None:
+    """Whoever leads etcd instead of a member that is about to be stopped. When that fails, the others elect one a little later."""
+    with contextlib.suppress(CertopsError):
+        return hand_over(node, now) if component.name == "etcd" and component.process else None
+    return None
 
 
 def clear_backoff(node: Node, start_timeout: float = 60.0) -> None:

@@ -243,10 +243,10 @@ def whoami(client: ApiClient) -> tuple[str, tuple[str, ...], str | None]:
     return name if isinstance(name, str) else "", tuple(texts(dig(info, "groups"))), ids[0] if ids else None
 
 
-def cluster_certificate_validity_seconds(client: ApiClient) -> int | None:
-    """`certificateValidityPeriod` of kubeadm's configuration in the cluster; None where it has none.
+def cluster_configuration(client: ApiClient) -> dict[str, t.Any] | None:
+    """kubeadm's ClusterConfiguration, which it keeps in the cluster (ConfigMap kube-system/kubeadm-config); None where there is none.
 
-    Source: ConfigMap kube-system/kubeadm-config, ClusterConfiguration (kubeadm API v1beta4).
+    Each scalar in it is a text. Raises CertopsError for what cannot be read.
     """
     try:
         answer = client.json("GET", "/api/v1/namespaces/kube-system/configmaps/kubeadm-config")
@@ -256,10 +256,20 @@ def cluster_certificate_validity_seconds(client: ApiClient) -> int | None:
         raise
     data = (scalar(dig(answer, "data", "ClusterConfiguration")) or "").encode("utf-8", "surrogatepass")
     configuration = parse_document(data, "ClusterConfiguration of the ConfigMap kube-system/kubeadm-config")
+    return configuration if isinstance(configuration, dict) else None
+
+
+def certificate_validity_seconds(configuration: dict[str, t.Any] | None) -> int | None:
+    """`certificateValidityPeriod` of a ClusterConfiguration (kubeadm API v1beta4); None where it has none. Raises CertopsError."""
     value = dig(configuration, "certificateValidityPeriod")
     if value is None or (isinstance(value, str) and scalar(value) is None):
         return None
     return parse_go_duration(value if isinstance(value, str) else "a list or a mapping")
+
+
+def cluster_certificate_validity_seconds(client: ApiClient) -> int | None:
+    """How many seconds kubeadm makes certificates of this cluster valid for; None where that is not set. Raises CertopsError."""
+    return certificate_validity_seconds(cluster_configuration(client))
 
 
 def parse_go_duration(text: str) -> int:
@@ -278,7 +288,9 @@ __all__ = (
     "ApiResponse",
     "Identity",
     "TooLarge",
+    "certificate_validity_seconds",
     "cluster_certificate_validity_seconds",
+    "cluster_configuration",
     "identity_from_kubeconfig",
     "identity_from_pair",
     "parse_go_duration",

@@ -4,7 +4,7 @@
 
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""What an inspection asks this node's own API server meanwhile: how long certificates are made for, and whether this node leads."""
+"""What an inspection asks this node's own API server meanwhile: kubeadm's configuration of the cluster, and whether this node leads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import threading
 import typing as t
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._access import OWN_KUBECONFIG, api_client, leader_client
-from ansible_collections.certops.kubernetes.plugins.module_utils._api import cluster_certificate_validity_seconds
+from ansible_collections.certops.kubernetes.plugins.module_utils._api import certificate_validity_seconds, cluster_configuration
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER
 from ansible_collections.certops.kubernetes.plugins.module_utils._lease import get_lease
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
@@ -29,34 +29,43 @@ class Asked:
 
     def __init__(self, node: Node, now: datetime, timeout: float) -> None:
         self._node, self._now, self._timeout = node, now, timeout
-        self._seconds: int | None = None
+        self._configuration: dict[str, t.Any] | None = None
+        self._configuration_asked = threading.Event()
         self._leads: tuple[str, ...] = ()
         self._thread: threading.Thread | None = None
         if API_SERVER in node.components:
             self._thread = threading.Thread(target=self._ask, daemon=True)
             self._thread.start()
+        else:
+            self._configuration_asked.set()
+
+    def configuration(self) -> dict[str, t.Any] | None:
+        """kubeadm's ClusterConfiguration; None on a node without an API server, and where there is none or it could not be asked for."""
+        self._configuration_asked.wait()
+        return self._configuration
 
     def certificate_validity_seconds(self) -> int | None:
         """kubeadm's `certificateValidityPeriod`; None on a node without an API server, and where it is not set or could not be asked."""
-        self._wait()
-        return self._seconds
+        try:
+            return certificate_validity_seconds(self.configuration())
+        except CertopsError:
+            return None
 
     def leads(self) -> tuple[str, ...]:
         """Which of this node's kube-controller-manager and kube-scheduler lead the cluster; those that cannot be asked about do not."""
-        self._wait()
-        return self._leads
-
-    def _wait(self) -> None:
         if self._thread is not None:
             self._thread.join()
+        return self._leads
 
     def _ask(self) -> None:
         try:
             client = api_client(self._node, self._now, self._timeout, ignore_dates=True)
-            self._seconds = cluster_certificate_validity_seconds(client)
+            self._configuration = cluster_configuration(client)
         except CertopsError:
             # Not known: the API is away, or nobody on this node may ask. What is wrong then is in the records.
-            self._seconds = None
+            self._configuration = None
+        finally:
+            self._configuration_asked.set()
         components = [component for component in self._node.components.values() if component.name in OWN_KUBECONFIG]
         self._leads = tuple(component.name for component in components if self._is_leader(component))
 

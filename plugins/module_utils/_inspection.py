@@ -13,6 +13,7 @@ import ssl
 import typing as t
 from dataclasses import asdict, dataclass, fields
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._drift import drift_findings, key_findings
 from ansible_collections.certops.kubernetes.plugins.module_utils._findings import (
     About,
     Thresholds,
@@ -45,9 +46,11 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import (
     Reader,
     Record,
 )
+from ansible_collections.certops.kubernetes.plugins.module_utils._names import names_findings
 from ansible_collections.certops.kubernetes.plugins.module_utils._readers import Served, readers_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._records import Setting, dated_record, record
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewable import Renewability, renewability
+from ansible_collections.certops.kubernetes.plugins.module_utils._remedies import renewed
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewable import renewability
 from ansible_collections.certops.kubernetes.plugins.module_utils._tls_probe import Probe
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     Certificate,
@@ -63,7 +66,6 @@ if t.TYPE_CHECKING:
     from datetime import datetime
 
 _OTHERS = 0o007
-_RENEW = "Renew it: certops.kubernetes.rotate does that, or kubeadm certs renew."
 
 
 @dataclass(frozen=True)
@@ -72,20 +74,28 @@ class _Inspection(Setting):
 
     found: Node
     materials: t.Mapping[str, Material]
+    configuration: t.Any = None  # kubeadm's ClusterConfiguration
 
 
 def inspect_node(
-    node: Node, host: str, cluster: str | None, now: datetime, thresholds: Thresholds, probe_timeout_seconds: float = 2.0
+    node: Node,
+    host: str,
+    cluster: str | None,
+    now: datetime,
+    thresholds: Thresholds,
+    probe_timeout_seconds: float = 2.0,
+    configuration: t.Callable[[], t.Any] = lambda: None,
 ) -> list[Record]:
     """The records of a node: each credential, then what each address serves (all asked at once, each for `probe_timeout_seconds`).
 
-    `host` is the inventory's name of it; `cluster` overrides the discovered name. Never raises for what it finds.
+    `host` is the inventory's name of it; `cluster` overrides the discovered name; `configuration` gives kubeadm's
+    ClusterConfiguration, or None, and is waited for after the addresses. Never raises for what it finds.
     """
     endpoints = [endpoint for component in node.components.values() for endpoint in component.endpoints]
     probes = {endpoint: Probe(endpoint.host, endpoint.port, None, probe_timeout_seconds) for endpoint in endpoints}
     materials = {name: read_material(credential) for name, credential in node.credentials.items()}
-    inspection = _Inspection(cluster or node.cluster, host, node.name, now, thresholds, node, materials)
     shown = {endpoint: _shown(probe) for endpoint, probe in probes.items()}
+    inspection = _Inspection(cluster or node.cluster, host, node.name, now, thresholds, node, materials, configuration())
     served: Served = {endpoint: hashlib.sha256(seen).hexdigest() if isinstance(seen, bytes) else None for endpoint, seen in shown.items()}
     records = [_file_record(inspection, credential, served) for credential in node.credentials.values()]
     records.extend(_served_record(inspection, endpoint, seen) for endpoint, seen in shown.items())
@@ -144,7 +154,7 @@ def _file_record(inspection: _Inspection, credential: Credential, served: Served
         credential.name,
         credential.cert_path,
         inspection.node_name,
-        _remedy(credential, renewable),
+        renewed(credential, renewable),
         cosmetic=credential.self_signed_is_normal,
     )
     fingerprint = material.facts.fingerprint_sha256 if material.facts else None
@@ -182,23 +192,6 @@ def _key_identity(material: Material) -> dict[str, t.Any]:
     return dict(zip(("fingerprint_sha256", "key_algorithm", "key_bits"), material.key_id))
 
 
-def _remedy(credential: Credential, renewable: Renewability) -> str:
-    if renewable.renewable:
-        return _RENEW
-    if credential.kind == "ca":
-        return "Rotate this certificate authority before it ends; everything that it signed ends with it."
-    if credential.self_signed_is_normal:
-        return "Move the file and its key away and restart the kubelet: it makes new ones."
-    if credential.managed_by == "kubelet":
-        return "The kubelet renews it by itself after 70 to 90 % of its lifetime: if it did not, look at its log and at rotateCertificates."
-    if renewable.externally_managed:
-        return (
-            "certops.kubernetes.rotate has it signed where the key of its CA is kept, if that host is in its run (here: %s)."
-            % renewable.because
-        )
-    return "It cannot be renewed here yet: %s." % renewable.because
-
-
 def _file_findings(inspection: _Inspection, credential: Credential, material: Material, about: About) -> t.Iterator[Finding]:
     if material.problem is not None:
         yield missing(about, material.problem) if material.problem_code == "missing" else unreadable(about, material.problem)
@@ -206,8 +199,18 @@ def _file_findings(inspection: _Inspection, credential: Credential, material: Ma
         facts = material.facts
         yield from date_findings(about, facts.not_before, facts.not_after, inspection.now, inspection.thresholds)
         yield from _chain_findings(inspection, credential.ca, material.certificates, about)
+        yield from _drift(inspection, credential, facts, material.certificates, about)
+        yield from names_findings(about, credential, inspection.found, facts.sans, inspection.configuration)
+    if material.key_id is not None:
+        yield from key_findings(about, credential, *material.key_id[1:])
     if material.other_users:
         yield other_users(about, material.other_users)
+
+
+def _drift(
+    inspection: _Inspection, credential: Credential, facts: CertificateFacts, certificates: t.Sequence[Certificate], about: About
+) -> t.Iterator[Finding]:
+    return drift_findings(about, credential, inspection.found, (facts, certificates), inspection.now, inspection.thresholds)
 
 
 def _chain_findings(
@@ -301,6 +304,7 @@ def _served_findings(
     if credential is not None and on_disk is not None and on_disk.fingerprint_sha256 != facts.fingerprint_sha256:
         yield served_differs(about, credential.cert_path)
         yield from _chain_findings(inspection, credential.ca, [certificate], about)
+        yield from _drift(inspection, credential, facts, [certificate], about)
 
 
 __all__ = ("Thresholds", "finding_to_dict", "inspect_node", "node_to_dict", "record_to_dict")

@@ -24,6 +24,8 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Finding, Process
 
+_REMEDY = "Look at the kubelet's flags (systemctl cat kubelet) and repair that file."
+
 
 @dataclass(frozen=True)
 class KubeletSettings:
@@ -129,13 +131,13 @@ def _read_config(path: str, problems: list[Finding], *, required: bool) -> dict[
         document = parse_document(read_bounded(path), path)
     except MissingFile as error:
         if required:
-            problems.append(_problem("missing", str(error)))
+            problems.append(Finding("missing", "warning", str(error), _REMEDY))
         return None
     except CertopsError as error:
-        problems.append(_problem("unreadable", str(error)))
+        problems.append(Finding("unreadable", "warning", str(error), _REMEDY))
         return {}
     if not isinstance(document, dict):
-        problems.append(_problem("unreadable", "%s is not a kubelet configuration: it is no mapping." % path))
+        problems.append(Finding("unreadable", "warning", "%s is not a kubelet configuration: it is no mapping." % path, _REMEDY))
         return {}
     return document
 
@@ -144,7 +146,8 @@ def _drop_ins(folder: str, problems: list[Finding]) -> list[str]:
     """The drop-in files in the order in which the kubelet merges them: `*.conf` below the directory, by path."""
     found: list[str] = []
     if not os.path.isdir(folder):
-        problems.append(_problem("missing", "There is no directory %s, which the kubelet's --config-dir names." % folder))
+        message = "There is no directory %s, which the kubelet's --config-dir names." % folder
+        problems.append(Finding("missing", "warning", message, _REMEDY))
     for parent, folders, names in os.walk(folder):
         folders.sort()
         found.extend(os.path.join(parent, name) for name in names if name.endswith(".conf"))
@@ -157,10 +160,6 @@ def _merged(base: dict[str, t.Any], over: dict[str, t.Any]) -> dict[str, t.Any]:
         old = merged.get(key)
         merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
-
-
-def _problem(code: str, message: str) -> Finding:
-    return Finding(code, "warning", message, "Look at the kubelet's flags (systemctl cat kubelet) and repair that file.")
 
 
 __all__ = ("KubeletSettings", "read_kubelet")

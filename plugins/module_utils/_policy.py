@@ -24,6 +24,7 @@ FALSE_WORDS = ("false", "no", "off", "0", "n", "f")
 FAIL_ON = ("never", "warning", "critical", "expired")
 RESTART = ("auto", "always", "never")
 PRIVATE_KEY = ("regenerate", "keep")
+COPY_OF_ROOT = "/root/.kube/config"
 # Days or seconds: what the modules take as well
 _LARGEST = 1000000
 _NUMBER = re.compile(r"[+-]?[0-9]{1,40}\Z")
@@ -163,6 +164,22 @@ def _seconds_by_name(value: t.Any) -> dict[str, int]:
     return t.cast("dict[str, int]", seconds)
 
 
+def _paths(value: t.Any) -> list[str]:
+    """A list, a text that is one in YAML, or a text with a path in each line."""
+    problem = _Bad("a list of paths, such as [/root/.kube/config]")
+    words = value
+    if isinstance(value, str) and value.strip().startswith("["):
+        try:
+            words = parse_document(value.encode("utf-8", "surrogatepass"), "it")
+        except CertopsError:
+            raise problem from None
+    elif isinstance(value, str):
+        words = value.splitlines()
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise problem
+    return [str(word).strip() for word in words if word.strip()]
+
+
 def _text(value: t.Any) -> str:
     if not isinstance(value, str):
         raise _Bad("a text")
@@ -189,6 +206,7 @@ OPTIONS: dict[str, Option] = {
     "certs_rotate_validity_days": Option(None, _whole_number(1)),
     "certs_rotate_private_key": Option("regenerate", _choice(PRIVATE_KEY)),
     "certs_rotate_keep_backups": Option(10, _whole_number(1)),
+    "certs_rotate_kubeconfig_copies": Option([COPY_OF_ROOT], _paths),
     "certs_rotate_rollback_run_id": Option(None, _text),
     "certs_rotate_take_over_lock": Option(False, _truth),
     "certs_report_dir": Option(None, _text),

@@ -18,7 +18,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._summary import
 Result = t.Mapping[str, t.Any]
 
 # Only these leave a module's result for a report; a key that is not named here cannot slip in.
-RESULT_KEYS = ("changed", "run_id", "state", "certificates", "components", "rolled_back", "recovered")
+RESULT_KEYS = ("changed", "run_id", "state", "certificates", "components", "copies", "rolled_back", "recovered")
 HEALTH_KEYS = ("verdict", "checks", "waited_seconds")
 FAILED_STATES = ("failed", "rolled_back", "refused", "unreachable")
 
@@ -178,6 +178,7 @@ def _plan_line(entry: Result) -> str:
 def rotation_lines(result: Result) -> list[str]:
     """What a rotation or a rollback of one node did, in plain words."""
     lines = [_certificate_line(certificate) for certificate in result.get("certificates") or ()]
+    lines += ["renewed the copy %s" % _one_line(path) for path in result.get("copies") or ()]
     lines += [_component_line(component) for component in result.get("components") or ()]
     lines += ["finished what an earlier run left: %s" % _one_line(entry) for entry in result.get("recovered") or ()]
     return lines or ["Nothing was done."]

@@ -132,7 +132,7 @@ def _chosen(state: StateFolder, request: RollbackRequest) -> Journal | None:
 
 def _restorations(access: NodeAccess, node: Node, journal: Journal, request: RollbackRequest) -> list[Renewal]:
     """What to write to have the run's old files again; empty when they are there already. Raises CertopsError."""
-    contents = _contents(journal)
+    contents = _contents(node, journal)
     if all(_holds(path, data) for path, data in contents.items()):
         return []
     items = [item for item in journal.items if item.action != ACTIVATE]
@@ -146,12 +146,15 @@ def _restorations(access: NodeAccess, node: Node, journal: Journal, request: Rol
     ]
 
 
-def _contents(journal: Journal) -> dict[str, bytes]:
+def _contents(node: Node, journal: Journal) -> dict[str, bytes]:
     """Path -> old content, each verified against the journal's hash."""
     contents = {}
+    own = {final_target(path) for one in node.credentials.values() for path in (one.cert_path, one.key_path) if path}
     for file in journal.files:
         if file.backup is None:
             continue  # there was no such file; the new one does no harm
+        if file.path not in own and not _has_hash(file.path, file.sha256_after):
+            continue  # a copy of a kubeconfig that somebody has changed since: the rest of it is theirs
         data = read_bounded(file.backup)
         if sha256(data) != file.sha256_before:
             raise CertopsError(
@@ -159,6 +162,13 @@ def _contents(journal: Journal) -> dict[str, bytes]:
             )
         contents[file.path] = data
     return contents
+
+
+def _has_hash(path: str, expected: str) -> bool:
+    try:
+        return sha256(read_bounded(path)) == expected
+    except CertopsError:
+        return False
 
 
 def _holds(path: str, data: bytes) -> bool:

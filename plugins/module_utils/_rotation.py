@@ -18,6 +18,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.certops.kubernetes.plugins.module_utils import _journal as journaling
+from ansible_collections.certops.kubernetes.plugins.module_utils._copies import with_copies
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import room_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, StateFolder, Touched
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
@@ -60,6 +61,7 @@ class Request:
     keep_private_key: bool = False
     validity_days: int | None = None
     keep_backups: int = 10
+    copies: tuple[str, ...] = ()  # paths and wildcards of kubeconfigs that become valid with their original
     health_seconds: float = 15.0  # how long the node may take to be healthy before the run begins
 
 
@@ -77,12 +79,12 @@ def rotate(access: NodeAccess, state: StateFolder, request: Request, limits: Lim
             report = [entry.report() for entry in recovered]
             return dict(empty_result(request.run_id), changed=bool(recovered), recovered=report, warnings=done)
         node = access.discover()
-        made = renewals(node, wanted, _policy(access, node, request))
+        made, copies, left = with_copies(node, renewals(node, wanted, _policy(access, node, request)), request.copies)
         check_before(access, state, node, made, request.restart)
         refuse_unhealthy(access, node, made, request.health_seconds)
         linked = link_warnings(file.path for file in unique_files(made))
         result = commit(access, state, transaction, made, request, recovered=recovered)
-        result["warnings"] = [*done, *linked, *result["warnings"]]
+        result.update(copies=copies, warnings=[*done, *linked, *left, *result["warnings"]])
         return result
 
 
@@ -92,8 +94,10 @@ def predict(access: NodeAccess, state: StateFolder, request: Request) -> dict[st
     unfinished = outlook(state)
     node = access.discover()
     made = renewals(node, request.items, _policy(access, node, request), predict=True) if request.items else []
+    made, copies, left = with_copies(node, made, request.copies)
     check_before(access, state, node, made, request.restart)
-    return predicted_result(request.run_id, made, expected_restarts(access, node, made, request.restart), unfinished, request.restart)
+    result = predicted_result(request.run_id, made, expected_restarts(access, node, made, request.restart), unfinished, request.restart)
+    return dict(result, copies=copies, warnings=left)
 
 
 def expected_restarts(access: NodeAccess, node: Node, made: t.Sequence[Renewal], restart: str) -> tuple[Touched, ...]:

@@ -13,7 +13,7 @@ import typing as t
 
 from ansible_collections.certops.kubernetes.plugins.module_utils import _model
 from ansible_collections.certops.kubernetes.plugins.module_utils._clock import clock_findings
-from ansible_collections.certops.kubernetes.plugins.module_utils._model import SCHEMA_VERSION
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import SCHEMA_VERSION, Finding
 
 Record = t.Mapping[str, t.Any]
 RECORD_KEYS = tuple(field.name for field in dataclasses.fields(_model.Record))
@@ -50,12 +50,14 @@ def _node_record(host: str, result: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     record.update(host=host, name="node", component="node", renewable=False, externally_managed=False)
     record.update(readers=[], schema_version=SCHEMA_VERSION)
     if result.get("unreachable"):
-        finding = ("unreachable", "%s could not be reached: %s" % (host, said), "Check the connection: ansible -m ping %s" % host)
+        message, remedy = "%s could not be reached: %s" % (host, said), "Check the connection: ansible -m ping %s" % host
+        finding = Finding("unreachable", "critical", message, remedy)
     else:
-        finding = ("inspection_failed", "%s could not be inspected: %s" % (host, said), "Mend the cause, then inspect again.")
+        message = "%s could not be inspected: %s" % (host, said)
+        finding = Finding("inspection_failed", "critical", message, "Mend the cause, then inspect again.")
     record["status"] = "unreachable" if result.get("unreachable") else "unreadable"
-    record["not_renewable_because"] = finding[1]
-    record["findings"] = [{"code": finding[0], "severity": "critical", "message": finding[1], "remedy": finding[2]}]
+    record["not_renewable_because"] = finding.message
+    record["findings"] = [dataclasses.asdict(finding)]
     return record
 
 

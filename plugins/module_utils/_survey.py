@@ -30,6 +30,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import C
 from ansible_collections.certops.kubernetes.plugins.module_utils._object_inspection import NONE, inspect_objects
 from ansible_collections.certops.kubernetes.plugins.module_utils._records import Setting
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewable import authorities_with_key
+from ansible_collections.certops.kubernetes.plugins.module_utils._unused import unused_files
 
 if t.TYPE_CHECKING:
     from datetime import datetime
@@ -51,7 +52,7 @@ def survey(params: t.Mapping[str, t.Any], now: datetime) -> dict[str, t.Any]:
     with ThreadPoolExecutor(1) as pool:  # the API server and the node's own addresses are asked at the same time
         setting = Setting(params["cluster"] or node.cluster, host, node.name, now, thresholds)
         from_api = pool.submit(cluster_objects, node, params["cluster_objects"], setting, timeout)
-        records = inspect_node(node, host, params["cluster"], now, thresholds, timeout)
+        records = inspect_node(node, host, params["cluster"], now, thresholds, timeout, asked.configuration)
         in_objects, unseen = from_api.result()
     described = node_to_dict(node, params["cluster"], now)
     described["certificate_validity_seconds"] = asked.certificate_validity_seconds()
@@ -62,7 +63,7 @@ def survey(params: t.Mapping[str, t.Any], now: datetime) -> dict[str, t.Any]:
     return {
         "certificates": [record_to_dict(record) for record in each_once([*records, *in_objects])],
         "node": described,
-        "problems": [finding_to_dict(problem) for problem in (*node.problems, *problems, *unseen)],
+        "problems": [finding_to_dict(problem) for problem in (*node.problems, *unused_files(node), *problems, *unseen)],
     }
 
 

@@ -90,6 +90,12 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else "".join("\\%02x" % byte for byte in c.encode("utf-8", "surrogatepass")) for c in text)
 
 
+def shown(text: str) -> str:
+    """What a certificate says, fit for a sentence: one line, and not longer than people read."""
+    text = _printable(text)
+    return "%s…" % text[:200] if len(text) > 200 else text
+
+
 def render_name(name: t.Any) -> str:
     """A distinguished name as text: see CertificateFacts in _x509.py."""
     return ",".join(
@@ -144,4 +150,5 @@ __all__ = (
     "iso",
     "render_name",
     "render_san",
+    "shown",
 )

@@ -268,9 +268,7 @@ certificates:
         code:
           description:
             - What is wrong, as a word that does not change.
-            - One of V(expiring), V(expired), V(not_yet_valid), V(key_mismatch), V(chain_invalid), V(outlives_ca), V(served_differs),
-              V(process_has_older_file), V(key_readable_by_others), V(missing), V(unreadable), V(unreachable), V(other_users),
-              V(hard_linked), V(duplicate_manifest), V(not_inspected).
+            - The collection's C(docs/findings.md) lists them all, what each means and what to do.
           type: str
           sample: expiring
         severity:

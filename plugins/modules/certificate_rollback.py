@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - certops.kubernetes._attributes
   - certops.kubernetes._attributes.action_group
   - certops.kubernetes._attributes.changes_module
+  - certops.kubernetes._followed
   - certops.kubernetes._lock
 attributes:
   diff_mode:
@@ -160,6 +161,7 @@ def argument_spec() -> dict[str, t.Any]:
         "stop_timeout_seconds": {"type": "int", "default": 2},
         "start_timeout_seconds": {"type": "int", "default": 120},
         "keep_backups": {"type": "int", "default": 10},
+        "reconnect_timeout_seconds": {"type": "int", "default": 60},  # the action plugin's
         "lock": {"type": "dict", "options": HOLDER_SPEC},
         "kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"},
     }
@@ -167,7 +169,12 @@ def argument_spec() -> dict[str, t.Any]:
 
 def check(params: dict[str, t.Any]) -> str | None:
     """What is wrong with the options beyond their types."""
-    for option, least in (("stop_timeout_seconds", 0), ("start_timeout_seconds", 10), ("keep_backups", 1)):
+    for option, least in (
+        ("stop_timeout_seconds", 0),
+        ("start_timeout_seconds", 10),
+        ("keep_backups", 1),
+        ("reconnect_timeout_seconds", 0),
+    ):
         if not least <= params[option] <= LARGEST_NUMBER:
             return "%s is %d, it must be between %d and %d." % (option, params[option], least, LARGEST_NUMBER)
     return None

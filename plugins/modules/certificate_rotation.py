@@ -21,8 +21,7 @@ description:
   - A renewed certificate keeps subject, alternative names, usages, key algorithm and size of the old one.
     It never outlives its CA. A kubeconfig keeps every other byte.
   - Private keys never leave the node and are in no result, difference or journal.
-  - Run it with C(async) and C(poll), so that it ends well when the connection to the node is lost. Not in check mode, which
-    C(async) does not support.
+  - It runs in the node's background, where it ends well when the connection to the node is lost.
   - Backups and the journal of each run are kept in C(/var/lib/certops/runs), for root alone.
 requirements:
   - cryptography >= 3.4 on the node
@@ -31,6 +30,7 @@ extends_documentation_fragment:
   - certops.kubernetes._attributes
   - certops.kubernetes._attributes.action_group
   - certops.kubernetes._attributes.changes_module
+  - certops.kubernetes._followed
   - certops.kubernetes._lock
 attributes:
   diff_mode:
@@ -113,6 +113,15 @@ options:
     description: How many runs are kept on the node. The last one that ended well is always kept.
     type: int
     default: 10
+  kubeconfig_copies:
+    description:
+      - Paths of kubeconfigs on this node, C(~) and wildcards allowed. A user in them who has the same subject as a kubeconfig that is
+        renewed, in a certificate of the same CA, gets its new certificate and key; every other byte stays, owner and mode too.
+      - Nothing is written where somebody else than root may write, nor through a symbolic link; a warning says so. A file that is no
+        kubeconfig, or has no such user, is left alone.
+    type: list
+    elements: str
+    default: []
   kubernetes_dir:
     description: The folder of the node's Kubernetes configuration.
     type: path
@@ -130,8 +139,6 @@ EXAMPLES = r"""
     items:
       - name: apiserver
         action: renew
-  async: 1800
-  poll: 1
 
 - name: Renew two kubeconfigs with their old keys, restart nothing now
   certops.kubernetes.certificate_rotation:
@@ -210,6 +217,12 @@ components:
       description: From the signal until somebody else led; null where there is no leader.
       type: float
       sample: 1.4
+copies:
+  description: The paths of the copies of kubeconfigs that became valid with their original.
+  type: list
+  elements: str
+  returned: when something was renewed, or would be
+  sample: [/root/.kube/config]
 rolled_back:
   description: Whether every file was put back because something failed.
   type: bool
@@ -280,6 +293,8 @@ def argument_spec() -> dict[str, t.Any]:
         "stop_timeout_seconds": {"type": "int", "default": 2},
         "start_timeout_seconds": {"type": "int", "default": 120},
         "keep_backups": {"type": "int", "default": 10},
+        "kubeconfig_copies": {"type": "list", "elements": "str", "default": []},
+        "reconnect_timeout_seconds": {"type": "int", "default": 60},  # the action plugin's
         "lock": {"type": "dict", "options": HOLDER_SPEC},
         "kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"},
     }
@@ -294,7 +309,13 @@ def check(params: dict[str, t.Any]) -> str | None:
     stray = [item["name"] for item in params["items"] if item["certificate"] and not item["signed_by"]]
     if stray:
         return "items has a certificate for %s, but does not say who signed it (signed_by)." % ", ".join(stray)
-    for option, least in (("validity_days", 1), ("stop_timeout_seconds", 0), ("start_timeout_seconds", 10), ("keep_backups", 1)):
+    for option, least in (
+        ("validity_days", 1),
+        ("stop_timeout_seconds", 0),
+        ("start_timeout_seconds", 10),
+        ("keep_backups", 1),
+        ("reconnect_timeout_seconds", 0),
+    ):
         if params[option] is not None and not least <= params[option] <= LARGEST_NUMBER:
             return "%s is %d, it must be between %d and %d." % (option, params[option], least, LARGEST_NUMBER)
     return None
@@ -308,6 +329,7 @@ def request_from(params: dict[str, t.Any]) -> Request:
         keep_private_key=params["private_key"] == "keep",
         validity_days=params["validity_days"],
         keep_backups=params["keep_backups"],
+        copies=tuple(params["kubeconfig_copies"]),
     )
 
 

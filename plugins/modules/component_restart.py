@@ -122,6 +122,11 @@ back_off_cleared:
   type: bool
   returned: success
   sample: false
+led_by:
+  description: The member of etcd to which leadership was handed over before; null when there was nothing to hand over.
+  type: str
+  returned: success
+  sample: node2
 """
 
 import typing as t

@@ -291,12 +291,7 @@ FULL = (
 LONG = (
     Gate("playbooks, many invocations", many_invocations),
     *(Gate(f"faults, {part}", functools.partial(faults, part=part)) for part in ("errors", "always", "everything")),
-)
-# Three control planes on two cores: beside anything else their leaders lose their leases
-LONG_ALONE = (
-    Gate("molecule kind-ha", lambda shell: molecule(shell, "kind-ha")),
     Gate("molecule kind-etcd, restart always", lambda shell: molecule(shell, "kind-etcd", CERTOPS_VERIFY="restart_always.yml")),
-    Gate("molecule kind-ha, when things go wrong", lambda shell: molecule(shell, "kind-ha", CERTOPS_VERIFY="when_things_go_wrong.yml")),
 )
 LAB_GATE = Gate("lab", lab)
 REAL_CLUSTER = (
@@ -304,9 +299,12 @@ REAL_CLUSTER = (
     Gate("molecule kind-etcd", lambda shell: molecule(shell, "kind-etcd")),
     Gate("molecule kind-expired", lambda shell: molecule(shell, "kind-expired")),
 )
+# Three control planes on two cores: beside anything else their leaders lose their leases
+ALONE = Gate("molecule kind-ha", lambda shell: molecule(shell, "kind-ha"))
 LOGS = WORK / "logs"
 
 __all__ = (
+    "ALONE",
     "FAST",
     "FULL",
     "IN_CI",
@@ -314,7 +312,6 @@ __all__ = (
     "LAB_GATE",
     "LOGS",
     "LONG",
-    "LONG_ALONE",
     "REAL_CLUSTER",
     "Failed",
     "Gate",

@@ -31,6 +31,12 @@ def forced(**variables: t.Any) -> tuple[str, str]:
     )
 
 
+def lease() -> dict[str, t.Any] | None:
+    """The lock of the cluster, while a run has it."""
+    shown = cluster.kubectl("get", "lease", "certops-rotation", "-n", "kube-system", "-o", "json", "--ignore-not-found")
+    return json.loads(shown) if shown else None
+
+
 def serials() -> dict[str, str]:
     """Serial number of each API server's certificate on disk."""
     return {node: cluster.on_node(*SERIAL, node=node).strip() for node in NODES}

@@ -38,6 +38,7 @@ def start() -> None:
     remember("snapshot.json", json.dumps(cluster.snapshot()))
     remember("admin.conf", cluster.on_node("cat", "/etc/kubernetes/admin.conf"))
     remember("processes.json", json.dumps(processes()))
+    cluster.on_node("install", "-D", "-m", "0640", "/etc/kubernetes/admin.conf", "/root/.kube/config")  # as kubeadm tells people to
     cluster.on_node("kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "apply", "-f", "-", stdin=POD)
     cluster.kubectl("wait", "--for=condition=Ready", "pod/holder", "--timeout=90s")
     in_node = ["docker", "exec", cluster.NODE, "kubectl", "--kubeconfig", "/etc/kubernetes/super-admin.conf"]

@@ -24,9 +24,9 @@ def test_the_report_shows_that_they_had_expired() -> None:
 
 
 def test_everybody_is_let_in_again() -> None:
-    """kubectl with each of the four kubeconfigs."""
-    for config in KUBECONFIGS:
-        assert "kubernetes" in cluster.kubectl("auth", "whoami", "-o", "json", config=f"/etc/kubernetes/{config}")
+    """kubectl with each of the four kubeconfigs, and with somebody's copy of one."""
+    for config in (*(f"/etc/kubernetes/{name}" for name in KUBECONFIGS), "/root/.kube/config"):
+        assert "kubernetes" in cluster.kubectl("auth", "whoami", "-o", "json", config=config)
 
 
 def test_the_controllers_work() -> None:

@@ -2,73 +2,99 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A run that is stopped in the middle of the second of three nodes: that node ends well by itself, the next run does the rest."""
+"""Runs that are stopped in the middle of the second of three nodes: that node ends well by itself, the next run does the rest.
+
+Then the way back from there. In this order: each begins with what the one before left.
+"""
 
 from __future__ import annotations
 
-import time
+import json
+import stat
 
 import cluster
 import ha
-from test_spoilt_component import COMPONENT, MEND, MEND_WHEN_ROLLING_BACK, SPOIL
+import pytest
 
 CUT = "systemctl stop ssh; pkill -KILL -x sshd; true"
 
 
-def test_a_controller_that_is_killed() -> None:
-    """The third node is untouched; the lock of the dead run holds nobody up who is sure that it is dead."""
-    before, (first, second, third) = ha.serials(), ha.order()
+@pytest.fixture(scope="module", name="order")
+def _order() -> list[str]:
+    """The order of the nodes; leadership stays where it is while no run comes to the last one."""
+    return ha.order()
+
+
+def test_a_controller_that_is_killed(order: list[str]) -> None:
+    """The third node is untouched. While that run had the lock, another one was refused at once."""
+    before, (first, second, third) = ha.serials(), order
     with ha.begun(*ha.forced()) as run:
-        ha.wait_for(lambda: run.has_begun_on(second), 240)
-        run.kill()
+        ha.wait_for(ha.lease, 180)
+        held = ha.lease()
+        with ha.begun(*ha.forced(), "--limit", third) as other:
+            ha.wait_for(lambda: run.has_begun_on(second), 240)
+            run.kill()
+            code, refused = other.end()
+    assert code == 2, refused[-3000:]
+    assert held is not None
+    holder = json.loads(held["metadata"]["annotations"]["certops.kubernetes/holder"])
+    assert f"run {holder['run_id']} (rotate, started at {holder['since']} by {holder['user']} on {holder['controller']})" in refused
     ha.wait_for(lambda: ha.state_of_newest_run(second) in ("committed", "rolled_back"), 120)
+    assert ha.state_of_newest_run(second) == "committed"
     after = ha.serials()
     assert (after[first] != before[first], after[third] == before[third]) == (True, True)
-    assert ha.state_of_newest_run(second) == "committed"
-    again = cluster.playbook("rotate", *ha.forced())
-    assert "from a run which has ended without letting it go" in again.stdout
-    assert ha.states() == dict.fromkeys(ha.NODES, "done")
-    assert all(ha.serials()[node] != before[node] for node in ha.NODES)
-    ha.assert_well()
 
 
-def test_a_connection_that_is_cut() -> None:
-    """The node goes on without its controller; the run ends there and says so, and the next one does the rest."""
-    before, (first, second, third) = ha.serials(), ha.order()
-    with ha.begun(*ha.forced()) as run:
+def test_a_connection_that_is_cut(order: list[str]) -> None:
+    """The lock of the dead run holds nobody up. The node goes on without its controller, whose run ends there and says so."""
+    before, (first, second, third) = ha.serials(), order
+    with ha.begun(*ha.forced(certs_rotate_health_timeout_seconds=30)) as run:
         ha.wait_for(lambda: run.has_begun_on(second), 240)
         cluster.on_node("sh", "-c", CUT, node=second)
         try:
             code, output = run.end()
         finally:
             cluster.on_node("systemctl", "start", "ssh", node=second)
+    assert "from a run which has ended without letting it go" in output, output[-3000:]
     assert code == 2, output[-3000:]
     assert f"{second} was lost during its change, which goes on there without us" in output
     ha.wait_for(lambda: ha.state_of_newest_run(second) == "committed", 120)
     assert (ha.serials()[first] != before[first], ha.serials()[third] == before[third]) == (True, True)
     assert (ha.states()[first], ha.states()[third]) == ("done", "planned")
-    cluster.playbook("rotate", *ha.forced())
+
+
+def test_the_next_run_does_the_rest() -> None:
+    """And keeps as many backups as it is asked for; nobody but root gets in."""
+    before = ha.serials()
+    cluster.playbook("rotate", *ha.forced(certs_rotate_keep_backups=2))
     assert ha.states() == dict.fromkeys(ha.NODES, "done")
+    assert all(ha.serials()[node] != before[node] for node in ha.NODES)
+    assert ha.lease() is None
     ha.assert_well()
-
-
-def test_a_component_that_does_not_come_back() -> None:
-    """Its node is put back and proven, the play fails with the cause, the third node is untouched."""
-    before, (first, second, third) = ha.serials(), ha.order()
     for node in ha.NODES:
-        cluster.on_node("systemctl", "restart", "kubelet", node=node)  # no back-off left over from earlier restarts
-    time.sleep(2)
-    cluster.on_node("sh", "-c", SPOIL, node=second)
-    cluster.on_node("sh", "-c", MEND_WHEN_ROLLING_BACK, node=second)
-    try:
-        done = cluster.playbook("rotate", *ha.forced(certs_rotate_start_timeout_seconds=20), check=False)
-    finally:
-        cluster.on_node("sh", "-c", MEND, node=second)
-    assert done.returncode == 2, done.stdout[-3000:]
-    assert COMPONENT in done.stdout
-    assert "rolled back" in done.stdout
-    assert ha.states() == {first: "done", second: "rolled_back", third: "planned"}
-    after = ha.serials()
-    assert [node for node in ha.NODES if after[node] != before[node]] == [first]
-    assert ha.state_of_newest_run(second) == "rolled_back"
+        assert len(ha.runs(node)) == 2
+        for folder in ("/var/lib/certops", "/var/lib/certops/runs", f"/var/lib/certops/runs/{ha.runs(node)[-1]}/backup"):
+            assert stat.S_IMODE(int(cluster.on_node("stat", "-c", "%f", folder, node=node), 16)) == 0o700
+        assert cluster.on_node("find", "/var/lib/certops", "-type", "f", "-perm", "/077", node=node) == ""
+
+
+def test_it_is_put_back_on_one_node_and_then_on_all() -> None:
+    """Each has its earlier certificates again and serves them; a node that has them already is left alone."""
+    renewed, one = ha.serials(), ha.NODES[1]
+    run_id = cluster.newest_report("rotate")["run"]["id"]
+    asked = ("-e", f"certs_rotate_rollback_run_id={run_id}")
+
+    shown = cluster.playbook("rollback", "--check", "--diff", *asked)
+    assert f"restore apiserver: run {run_id} replaced it" in shown.stdout
+    assert ha.serials() == renewed
+
+    cluster.playbook("rollback", *asked, "--limit", one)
+    assert [node for node in ha.NODES if ha.serials()[node] != renewed[node]] == [one]
+    put_back = ha.serials()[one]
+    cluster.playbook("rollback", *asked)
+    assert [node for node in ha.NODES if ha.serials()[node] != renewed[node]] == list(ha.NODES)
+    assert ha.serials()[one] == put_back
+    states = {host: node["state"] for host, node in cluster.newest_report("rollback")["run"]["nodes"].items()}
+    assert [states[node] for node in ha.NODES] == ["done", "nothing_due", "done"]
+    assert "changed=0" in cluster.playbook("rollback", *asked).stdout
     ha.assert_well()

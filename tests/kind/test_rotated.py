@@ -50,6 +50,13 @@ def test_each_pair_matches_and_verifies(leaf: str, ca: str) -> None:
     assert cluster.on_node("stat", "-c", "%a %U:%G", f"{pki}/{leaf[:-4]}.key").split() == ["600", "root:root"]
 
 
+def test_the_copy_of_admin_conf_is_valid() -> None:
+    """The API server takes it for the administrator's, and it is no other file than before: who may read it is the same."""
+    assert "kubernetes-admin" in cluster.kubectl("auth", "whoami", "-o", "json", config="/root/.kube/config")
+    assert cluster.on_node("cmp", "/root/.kube/config", "/etc/kubernetes/admin.conf") == ""
+    assert cluster.on_node("stat", "-c", "%a", "/root/.kube/config").strip() == "640"
+
+
 @pytest.mark.parametrize(("port", "leaf"), SERVED.items())
 def test_each_port_serves_what_lies_on_disk(port: int, leaf: str) -> None:
     """A handshake on the node's own address."""

@@ -39,6 +39,7 @@ AS_STRINGS = {
     "certs_rotate_validity_days": "90",
     "certs_rotate_private_key": "keep",
     "certs_rotate_keep_backups": "3",
+    "certs_rotate_kubeconfig_copies": "/root/.kube/config\n/home/*/.kube/config",
     "certs_rotate_rollback_run_id": "",
     "certs_rotate_take_over_lock": "false",
     "certs_report_host": "",
@@ -110,6 +111,7 @@ def test_empty_answers_mean_defaults(controller: Controller) -> None:
     assert [item["name"] for item in rotation["items"]] == ["apiserver", "scheduler.conf"]
     assert (rotation["restart"], rotation["private_key"], rotation["validity_days"]) == ("auto", "regenerate", None)
     assert (rotation["stop_timeout_seconds"], rotation["start_timeout_seconds"], rotation["keep_backups"]) == (2, 120, 10)
+    assert rotation["kubeconfig_copies"] == ["/root/.kube/config"]
     assert "-awx4711-" in rotation["run_id"]
 
 
@@ -124,3 +126,4 @@ def test_answers_as_strings_are_understood(controller: Controller) -> None:
     assert [item["name"] for item in rotation["items"]] == ["apiserver"]
     assert (rotation["restart"], rotation["private_key"], rotation["validity_days"]) == ("never", "keep", 90)
     assert (rotation["stop_timeout_seconds"], rotation["start_timeout_seconds"], rotation["keep_backups"]) == (9, 60, 3)
+    assert rotation["kubeconfig_copies"] == ["/root/.kube/config", "/home/*/.kube/config"]

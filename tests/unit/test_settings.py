@@ -43,6 +43,7 @@ VALUES: dict[str, t.Any] = {
     "certs_rotate_validity_days": 90,
     "certs_rotate_private_key": "keep",
     "certs_rotate_keep_backups": 3,
+    "certs_rotate_kubeconfig_copies": ["/home/*/.kube/config"],
     "certs_rotate_rollback_run_id": "run-7",
     "certs_rotate_take_over_lock": True,
     "certs_report_dir": "",  # a folder of the test's own
@@ -115,8 +116,8 @@ def test_every_variable_arrives(controller: Controller, source: str) -> None:
     assert [call["module"] for call in calls["node1"]].count("certificate_rotation") == 1
     rotation = next(call["params"] for call in calls["node1"] if call["module"] == "certificate_rotation")
     assert [item["name"] for item in rotation["items"]] == ["apiserver"], "selected, and renewed whatever its age"
-    wanted = {"restart": "never", "stop_timeout_seconds": 9, "start_timeout_seconds": 61, "validity_days": 90}
-    wanted.update(private_key="keep", keep_backups=3)
+    wanted: dict[str, t.Any] = {"restart": "never", "stop_timeout_seconds": 9, "start_timeout_seconds": 61, "validity_days": 90}
+    wanted.update(private_key="keep", keep_backups=3, kubeconfig_copies=["/home/*/.kube/config"])
     assert {name: rotation[name] for name in wanted} == wanted
     left = "node1: leave scheduler.conf: 20 days left, less than 21 days, but certs_rotate_select leaves it out"
     assert left in done.stdout

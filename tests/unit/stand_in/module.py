@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 import typing as t
 
@@ -23,6 +24,7 @@ LOCK = {"lock": {"type": "dict", "options": HOLDER}}
 KUBERNETES_DIR = {"kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"}}
 RESTART = {"restart": {"choices": ["auto", "always", "never"], "default": "auto"}}
 TIMEOUTS = {"stop_timeout_seconds": {"type": "int", "default": 2}, "start_timeout_seconds": {"type": "int", "default": 120}}
+FOLLOWED = {"reconnect_timeout_seconds": {"type": "int", "default": 60}}
 SPECS: dict[str, dict[str, t.Any]] = {
     "certificate_info": {
         "cluster": {"type": "str"},
@@ -54,9 +56,11 @@ SPECS: dict[str, dict[str, t.Any]] = {
         },
         "private_key": {"choices": ["regenerate", "keep"], "default": "regenerate", "no_log": False},
         "validity_days": {"type": "int"},
+        "kubeconfig_copies": {"type": "list", "elements": "str", "default": []},
         "keep_backups": {"type": "int", "default": 10},
         **RESTART,
         **TIMEOUTS,
+        **FOLLOWED,
         **LOCK,
     },
     "certificate_rollback": {
@@ -66,6 +70,7 @@ SPECS: dict[str, dict[str, t.Any]] = {
         "keep_backups": {"type": "int", "default": 10},
         **RESTART,
         **TIMEOUTS,
+        **FOLLOWED,
         **LOCK,
     },
     "cluster_lock": {
@@ -111,6 +116,8 @@ def main() -> None:
         "certificate_rollback": roll_back,
         "cluster_lock": lock,
     }
+    if not module.check_mode:
+        befalls(node, name, module._remote_tmp + ".gone")  # type: ignore[attr-defined]  # as above
     result = plays[name](node, module)
     with open(path, "w", encoding="utf-8") as stored:
         json.dump(node, stored)
@@ -120,6 +127,24 @@ def main() -> None:
     if result.get("failed"):
         module.fail_json(**result)
     module.exit_json(**result)
+
+
+def befalls(node: dict[str, t.Any], name: str, gone: str) -> None:
+    """What befalls the node while its background works: it takes long, is away for some seconds, or is killed, alone or with its group."""
+    if name != node.get("at", "certificate_rotation"):
+        return
+    time.sleep(node.get("lasts_seconds", 0))
+    if node.get("away_seconds"):
+        with open(gone, "w", encoding="utf-8"):
+            back = time.monotonic() + node["away_seconds"]
+        while os.path.exists(gone):
+            time.sleep(0.1)
+            if time.monotonic() > back:
+                os.unlink(gone)
+    if node.get("killed") == "process":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if node.get("killed") == "group":
+        os.killpg(0, signal.SIGKILL)
 
 
 def info(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:

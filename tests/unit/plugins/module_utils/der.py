@@ -133,13 +133,13 @@ def public_key_of(key: t.Any) -> bytes:
     return bytes(key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo))
 
 
-_ALGORITHMS = {"ec": "1.2.840.10045.4.3.2", "rsa": "1.2.840.113549.1.1.11", "ed25519": "1.3.101.112"}
+_ALGORITHMS = {"ec": "1.2.840.10045.4.3.2", "rsa": "1.2.840.113549.1.1.11", "ed25519": "1.3.101.112", "sha1": "1.2.840.113549.1.1.5"}
 
 
-def signed(fields: Fields, ca_key: t.Any) -> bytes:
-    """The DER of a certificate of these fields, signed with SHA-256 (or with Ed25519)."""
+def signed(fields: Fields, ca_key: t.Any, sha1: bool = False) -> bytes:
+    """The DER of a certificate of these fields, signed with SHA-256 (or with Ed25519; `sha1`, for RSA: with SHA-1)."""
     kind = "ec" if isinstance(ca_key, ec.EllipticCurvePrivateKey) else "ed25519" if isinstance(ca_key, ed25519.Ed25519PrivateKey) else "rsa"
-    algorithm = tlv(SEQUENCE, oid(_ALGORITHMS[kind]), b"\x05\x00" if kind == "rsa" else b"")
+    algorithm = tlv(SEQUENCE, oid(_ALGORITHMS["sha1" if sha1 else kind]), b"\x05\x00" if kind == "rsa" else b"")
     extensions = [
         tlv(SEQUENCE, identifier, b"\x01\x01\xff" if critical else b"", tlv(OCTETS, value))
         for identifier, critical, value in fields.extensions
@@ -152,7 +152,7 @@ def signed(fields: Fields, ca_key: t.Any) -> bytes:
     if kind == "ec":
         signature = ca_key.sign(to_be_signed, ec.ECDSA(hashes.SHA256()))
     elif kind == "rsa":
-        signature = ca_key.sign(to_be_signed, padding.PKCS1v15(), hashes.SHA256())
+        signature = ca_key.sign(to_be_signed, padding.PKCS1v15(), hashes.SHA1() if sha1 else hashes.SHA256())
     else:
         signature = ca_key.sign(to_be_signed)
     return tlv(SEQUENCE, to_be_signed, algorithm, tlv(BITS, b"\0", signature))

@@ -21,11 +21,12 @@ NOW = datetime.now(timezone.utc)
 LIMITS = Thresholds(30 * DAY, 7 * DAY)
 
 
-def inspect(tree: KubeadmTree, now: datetime = NOW) -> dict[str, Record]:
-    """The records by name, without asking any address."""
+def inspect(tree: KubeadmTree, now: datetime = NOW, configuration: t.Any = None) -> dict[str, Record]:
+    """The records by name, without asking any address; `configuration` is kubeadm's ClusterConfiguration."""
     node = tree.discover()
     components = {name: dataclasses.replace(component, endpoints=()) for name, component in node.components.items()}
-    return by_name(inspect_node(dataclasses.replace(node, components=components), "inventory-name", None, now, LIMITS))
+    node = dataclasses.replace(node, components=components)
+    return by_name(inspect_node(node, "inventory-name", None, now, LIMITS, configuration=lambda: configuration))
 
 
 def by_name(records: list[Record]) -> dict[str, Record]:

@@ -37,6 +37,7 @@ COMMANDS: dict[str, list[str]] = {
         "--kubelet-client-key=/etc/kubernetes/pki/apiserver-kubelet-client.key",
         "--proxy-client-cert-file=/etc/kubernetes/pki/front-proxy-client.crt",
         "--proxy-client-key-file=/etc/kubernetes/pki/front-proxy-client.key",
+        "--requestheader-allowed-names=front-proxy-client",
         "--requestheader-client-ca-file=/etc/kubernetes/pki/front-proxy-ca.crt",
         "--secure-port=6443",
         "--service-account-key-file=/etc/kubernetes/pki/sa.pub",
@@ -76,16 +77,30 @@ MOUNTS = {
     "kube-scheduler": ["scheduler.conf"],
     "etcd": ["pki/etcd"],
 }
-LEAVES = {
-    "apiserver": "ca",
-    "apiserver-kubelet-client": "ca",
-    "apiserver-etcd-client": "etcd/ca",
-    "front-proxy-client": "front-proxy-ca",
-    "etcd/server": "etcd/ca",
-    "etcd/peer": "etcd/ca",
-    "etcd/healthcheck-client": "etcd/ca",
+_ETCD_SANS = ("DNS:cp-1", "DNS:localhost", "IP:192.0.2.7", "IP:127.0.0.1", "IP:::1")
+_SERVICE = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+# Of each pair: its CA, common name, usages and names, as kubeadm 1.36 makes them
+LEAVES: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
+    "apiserver": (
+        "ca",
+        "kube-apiserver",
+        ("server",),
+        ("DNS:cp-1", *("DNS:" + name for name in _SERVICE), "IP:10.96.0.1", "IP:192.0.2.7"),
+    ),
+    "apiserver-kubelet-client": ("ca", "kube-apiserver-kubelet-client", ("client",), ()),
+    "apiserver-etcd-client": ("etcd/ca", "kube-apiserver-etcd-client", ("client",), ()),
+    "front-proxy-client": ("front-proxy-ca", "front-proxy-client", ("client",), ()),
+    "etcd/server": ("etcd/ca", "cp-1", ("server", "client"), _ETCD_SANS),
+    "etcd/peer": ("etcd/ca", "cp-1", ("server", "client"), _ETCD_SANS),
+    "etcd/healthcheck-client": ("etcd/ca", "kube-etcd-healthcheck-client", ("client",), ()),
 }
-KUBECONFIGS = ("admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf")
+# Of each kubeconfig: common name and organization
+KUBECONFIGS: dict[str, tuple[str, str | None]] = {
+    "admin.conf": ("kubernetes-admin", "kubeadm:cluster-admins"),
+    "super-admin.conf": ("kubernetes-super-admin", "system:masters"),
+    "controller-manager.conf": ("system:kube-controller-manager", None),
+    "scheduler.conf": ("system:kube-scheduler", None),
+}
 
 
 class KubeadmTree:
@@ -119,6 +134,16 @@ class KubeadmTree:
             unit_folders=[str(self.unit_folder)],
         )
 
+    def configuration(self) -> dict[str, t.Any]:
+        """kubeadm's ClusterConfiguration, as it is kept in the cluster and read by the collection: each scalar is a text."""
+        return {
+            "apiServer": {},
+            "apiVersion": "kubeadm.k8s.io/v1beta4",
+            "certificatesDir": str(self.pki_dir),
+            "etcd": {"local": {"dataDir": "/var/lib/etcd"}},
+            "networking": {"dnsDomain": "cluster.local", "serviceSubnet": "10.96.0.0/12"},
+        }
+
     def cert(self, name: str) -> Path:
         """The certificate file of a pair or CA in the pki folder."""
         return self.pki_dir / (name + ".crt")
@@ -131,6 +156,19 @@ class KubeadmTree:
         """Put a pair into the pki folder, with kubeadm's modes."""
         write(self.cert(name), pair.cert_pem, 0o644)
         write(self.key(name), pair.key_pem, 0o600)
+
+    def leaf(self, name: str, ca: pki.Pair | None = None, **values: t.Any) -> pki.Pair:
+        """The pair of that name as kubeadm makes it, but for `ca` and the `values` that pki.make_leaf() takes."""
+        ca_name, common_name, usages, sans = LEAVES[name]
+        given = {"usages": usages, "sans": sans, **values}
+        return pki.make_leaf(ca or self.cas[ca_name], given.pop("cn", common_name), **given)
+
+    def write_kubeconfig(self, name: str, **values: t.Any) -> None:
+        """A kubeconfig as kubeadm makes it, but for the `values` that pki.make_leaf() takes."""
+        common_name, organization = KUBECONFIGS[name]
+        given = {"organization": organization, **values}
+        pair = pki.make_leaf(self.cas["ca"], given.pop("cn", common_name), **given)
+        write(self.kubernetes_dir / name, kubeconfig_of({"me": embedded(pair)}, "me"), 0o600)
 
     def write_manifest(self, component: str, command: t.Sequence[str] | None = None, name: str | None = None) -> Path:
         """A static-pod manifest as kubeadm writes it (JSON is YAML)."""
@@ -174,10 +212,10 @@ class KubeadmTree:
     def _write_pki(self) -> None:
         for name, ca in self.cas.items():
             self.write_pair(name, ca)
-        for name, ca_name in LEAVES.items():
-            self.write_pair(name, pki.make_leaf(self.cas[ca_name], name, usages=("server", "client")))
+        for name in LEAVES:
+            self.write_pair(name, self.leaf(name))
         for name in KUBECONFIGS:
-            write(self.kubernetes_dir / name, kubeconfig(self.cas["ca"], pki.make_leaf(self.cas["ca"], name)), 0o600)
+            self.write_kubeconfig(name)
         key = pki.new_key()
         write(self.pki_dir / "sa.key", pki.key_to_pem(key), 0o600)
         write(self.pki_dir / "sa.pub", pki.public_key_to_pem(key), 0o600)
@@ -226,12 +264,6 @@ def write(path: Path, data: bytes, mode: int) -> None:
     """Write a file with a mode, whatever the umask."""
     path.write_bytes(data)
     os.chmod(path, mode)
-
-
-def kubeconfig(ca: pki.Pair, pair: pki.Pair) -> bytes:
-    """A kubeconfig with an embedded client certificate."""
-    del ca
-    return kubeconfig_of({"me": embedded(pair)}, "me")
 
 
 def embedded(pair: pki.Pair) -> dict[str, str]:

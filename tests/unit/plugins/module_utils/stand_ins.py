@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import subprocess
@@ -68,9 +69,13 @@ class Kubelet:
     def __exit__(self, *exc: object) -> None:
         self._stopping.set()
         self.cleared.set()
-        self._current.kill()
+        self._kill()
         self._thread.join(10)
-        self._current.kill()  # what was being started meanwhile, which the next test would take for its own
+        self._kill()  # what was being started meanwhile, which the next test would take for its own
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):  # before Python 3.10 when the thread has just waited for it
+            self._current.kill()
 
     def process(self) -> Process:
         """The one that runs; others may see a successor before it has said that it runs."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import typing as t
 from datetime import datetime, timedelta, timezone
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.certops.kubernetes.plugins.module_utils._asked import Asked
-from ansible_collections.certops.kubernetes.plugins.module_utils._model import Component, Process
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import Component, Node, Process
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_api import (
     FakeNode,
     FakeServer,
@@ -27,10 +28,11 @@ NOW = datetime.now(timezone.utc)
 HERE = os.uname().nodename + "_uuid"
 
 
-def asked(directory: Path, leases: dict[str, t.Any]) -> Asked:
-    """The answers on a node with both components, whose API server has these Leases."""
+def asked(directory: Path, leases: dict[str, t.Any], further: dict[str, t.Any] | None = None) -> Asked:
+    """The answers on a node with both components, whose API server has these Leases, and these `further` answers."""
     node = FakeNode(directory)
     routes: dict[str, t.Any] = {"GET " + lease_path(name): (200, lease) for name, lease in leases.items()}
+    routes.update(further or {})
     with FakeServer(directory, routes, node.add_pair("apiserver")) as api:
         node.add_kubeconfigs(api.address, "admin.conf", "controller-manager.conf", "scheduler.conf")
         node.add_component("kube-apiserver", advertise_address="127.0.0.1", secure_port=str(api.port))
@@ -62,4 +64,18 @@ def test_who_leads(tmp_path: Path, controller_manager: tuple[str, int], schedule
 def test_an_api_server_that_knows_nothing(tmp_path: Path) -> None:
     """Then nobody leads here, and the validity is not known."""
     answers = asked(tmp_path, {})
-    assert (answers.leads(), answers.certificate_validity_seconds()) == ((), None)
+    assert (answers.leads(), answers.certificate_validity_seconds(), answers.configuration()) == ((), None, None)
+
+
+@pytest.mark.parametrize(("period", "seconds"), [("8760h", 31536000), ("a year", None), (None, None)])
+def test_the_configuration_of_the_cluster(tmp_path: Path, period: str | None, seconds: int | None) -> None:
+    """It is there even if one of its values makes no sense."""
+    configuration = {"clusterName": "blue", **({"certificateValidityPeriod": period} if period else {})}
+    answer = (200, {"data": {"ClusterConfiguration": json.dumps(configuration)}})
+    answers = asked(tmp_path, {}, {"GET /api/v1/namespaces/kube-system/configmaps/kubeadm-config": answer})
+    assert (answers.configuration(), answers.certificate_validity_seconds()) == (configuration, seconds)
+
+
+def test_a_node_without_an_api_server_asks_nothing() -> None:
+    answers = Asked(Node("n", None, "/etc/kubernetes"), NOW, 5.0)
+    assert (answers.configuration(), answers.certificate_validity_seconds(), answers.leads()) == (None, None, ())

@@ -109,7 +109,7 @@ def test_dates(tree: KubeadmTree, days: int, expected: tuple[str, str], status: 
     start = NOW - timedelta(days=100)
     ca = pki.make_ca("etcd-ca", not_before=start)
     for name in ("etcd/server", "etcd/peer", "etcd/healthcheck-client", "apiserver-etcd-client"):
-        tree.write_pair(name, pki.make_leaf(ca, name, not_before=start, not_after=NOW + timedelta(days=days, hours=1)))
+        tree.write_pair(name, tree.leaf(name, ca, not_before=start, not_after=NOW + timedelta(days=days, hours=1)))
     tree.write_pair("etcd/ca", ca)
     record = inspect(tree)["etcd/peer"]
     assert (codes(record), record.status, record.days_left) == ([expected], status, days)
@@ -117,19 +117,19 @@ def test_dates(tree: KubeadmTree, days: int, expected: tuple[str, str], status: 
 
 
 def test_not_yet_valid(tree: KubeadmTree) -> None:
-    pair = pki.make_leaf(tree.cas["ca"], "x", not_before=NOW + timedelta(days=1), not_after=NOW + timedelta(days=99))
+    pair = tree.leaf("apiserver", not_before=NOW + timedelta(days=1), not_after=NOW + timedelta(days=99))
     tree.write_pair("apiserver", pair)
     record = inspect(tree)["apiserver"]
     assert (codes(record), record.status) == ([("not_yet_valid", "critical")], "not_yet_valid")
 
 
 def test_it_outlives_its_ca(tree: KubeadmTree) -> None:
-    tree.write_pair("apiserver", pki.make_leaf(tree.cas["ca"], "x", not_after=NOW + timedelta(days=4000)))
-    assert codes(inspect(tree)["apiserver"]) == [("outlives_ca", "warning")]
+    tree.write_pair("apiserver", tree.leaf("apiserver", not_after=NOW + timedelta(days=4000)))
+    assert codes(inspect(tree)["apiserver"]) == [("outlives_ca", "warning"), ("long_validity", "info")]
 
 
 def test_another_ca_of_the_same_name_signed_it(tree: KubeadmTree) -> None:
-    tree.write_pair("apiserver", pki.make_leaf(pki.make_ca("kubernetes"), "x"))
+    tree.write_pair("apiserver", tree.leaf("apiserver", pki.make_ca("kubernetes")))
     record = inspect(tree)["apiserver"]
     assert codes(record) == [("chain_invalid", "critical")]
     assert (record.renewable, record.externally_managed) == (False, True)
@@ -141,7 +141,7 @@ def test_a_chain_through_an_intermediate(tree: KubeadmTree) -> None:
     template = pki.make_ca("between", key=intermediate_key)
     extensions = [(extension.value, extension.critical) for extension in template.cert.extensions]
     intermediate = pki.make_leaf(root, "between", key=intermediate_key, extensions=extensions)
-    leaf = pki.make_leaf(intermediate, "x", not_after=datetime.now(timezone.utc) + timedelta(days=90))
+    leaf = tree.leaf("apiserver", intermediate, not_after=datetime.now(timezone.utc) + timedelta(days=90))
     write(tree.cert("apiserver"), leaf.cert_pem + intermediate.cert_pem, 0o644)
     write(tree.key("apiserver"), leaf.key_pem, 0o600)
     record = inspect(tree)["apiserver"]

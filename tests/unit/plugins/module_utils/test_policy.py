@@ -82,6 +82,7 @@ def test_a_value_is_understood(name: str, given: t.Any, value: t.Any) -> None:
         ("certs_rotate_health_timeouts", '{"\\UFFFFFFFF": 1}', "a mapping of names to seconds"),
         ("certs_rotate_health_timeouts", "{\ud800: 1}", "a mapping of names to seconds"),
         ("certs_rotate_health_timeouts", "{etcd: 9999999}", "a mapping of names to seconds"),
+        *(("certs_rotate_kubeconfig_copies", value, "a list of paths") for value in ("[", "[[a]]", "[" * 5000, 5, {"a": 1}, [None])),
         ("certs_cluster", 5, "a text"),
         ("certs_rotate_select", ["x"], "a text"),
     ],
@@ -97,6 +98,16 @@ def test_a_bad_value_is_named(name: str, given: t.Any, allowed: str) -> None:
 @pytest.mark.parametrize("value", ["{etcd: 120, a b: '7'}", '{"etcd": 120, "a b": 7}', {"etcd": "120", "a b": 7.0}, "etcd: 120\na b: 7"])
 def test_seconds_by_name(value: t.Any) -> None:
     assert one("certs_rotate_health_timeouts", value) == {"etcd": 120, "a b": 7}
+
+
+@pytest.mark.parametrize("value", [["/a b", " /c "], "[/a b, /c]", "/a b\n\n/c\n", '["/a b", "/c"]'])
+def test_paths(value: t.Any) -> None:
+    assert one("certs_rotate_kubeconfig_copies", value) == ["/a b", "/c"]
+
+
+@pytest.mark.parametrize("value", [[], "[]"])
+def test_no_paths(value: t.Any) -> None:
+    assert one("certs_rotate_kubeconfig_copies", value) == []
 
 
 def test_names_lose_the_role() -> None:

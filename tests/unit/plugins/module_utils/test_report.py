@@ -166,12 +166,14 @@ def test_what_was_done_in_words() -> None:
                 {"name": "etcd", "action": "none", "away_seconds": None, "because": ""},
                 {"name": "kube-scheduler", "action": "restarted", "away_seconds": 1.94, "because": "it reads a"},
             ],
+            "copies": ["/root/.kube/config"],
             "recovered": [{"run_id": "r0", "action": "undone"}],
         }
     )
     assert lines == [
         "renew a: valid until 2, before until 1; in use: true (inode)",
         "activate b: valid until 2",
+        "renewed the copy /root/.kube/config",
         "etcd: not restarted",
         "kube-scheduler: restarted, away for 1.9 seconds; it reads a",
         "finished what an earlier run left: run_id r0, action undone",

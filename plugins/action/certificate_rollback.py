@@ -1,0 +1,11 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible_collections.certops.kubernetes.plugins.plugin_utils._followed import FollowedAction
+
+
+class ActionModule(FollowedAction):
+    """Follows the module in the node's background."""
