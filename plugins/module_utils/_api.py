@@ -20,7 +20,7 @@ import re
 import socket
 import ssl
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._documents import dig, parse_document, parse_json, texts
@@ -64,12 +64,16 @@ class ApiError(CertopsError):
         self.status = status
 
 
+class TooLarge(ApiError):
+    """An answer of more bytes than are read."""
+
+
 @dataclass(frozen=True)
 class ApiResponse:
-    """An answer, whatever its status."""
+    """An answer, whatever its status. Its body may hold keys and is kept out of the text form."""
 
     status: int
-    body: bytes
+    body: bytes = field(repr=False)
 
     def text(self, limit: int = 300) -> str:
         """The beginning of the body in one line, for messages; of a Kubernetes `Status` its message."""
@@ -141,7 +145,7 @@ class ApiClient:
         except (OSError, http.client.HTTPException, UnicodeError, ApiError) as exc:
             raise self._explained(exc, method, path) from exc
         if len(answer) > _MAX_RESPONSE_BYTES:
-            raise ApiError("%s: the answer has more than %d bytes" % (self._what(method, path), _MAX_RESPONSE_BYTES), status=status)
+            raise TooLarge("%s: the answer has more than %d bytes" % (self._what(method, path), _MAX_RESPONSE_BYTES), status=status)
         return ApiResponse(status, answer)
 
     def json(self, method: str, path: str, document: object = None) -> dict[str, t.Any]:
@@ -283,6 +287,7 @@ __all__ = (
     "ApiError",
     "ApiResponse",
     "Identity",
+    "TooLarge",
     "certificate_validity_seconds",
     "cluster_certificate_validity_seconds",
     "cluster_configuration",

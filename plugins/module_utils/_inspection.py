@@ -28,7 +28,6 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._findings impor
     process_has_older_file,
     served_differs,
     status_by_severity,
-    status_of,
     unreachable,
     unreadable,
 )
@@ -49,6 +48,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import (
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._names import names_findings
 from ansible_collections.certops.kubernetes.plugins.module_utils._readers import Served, readers_of
+from ansible_collections.certops.kubernetes.plugins.module_utils._records import Setting, dated_record, record
 from ansible_collections.certops.kubernetes.plugins.module_utils._remedies import renewed
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewable import renewability
 from ansible_collections.certops.kubernetes.plugins.module_utils._tls_probe import Probe
@@ -65,25 +65,16 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text impo
 if t.TYPE_CHECKING:
     from datetime import datetime
 
-_DAY = 86400
 _OTHERS = 0o007
 
 
 @dataclass(frozen=True)
-class _Inspection:
-    """What every record of one inspection needs."""
+class _Inspection(Setting):
+    """The setting, and what was found."""
 
-    node: Node
-    host: str
-    cluster: str | None
-    now: datetime
-    thresholds: Thresholds
+    found: Node
     materials: t.Mapping[str, Material]
     configuration: t.Any = None  # kubeadm's ClusterConfiguration
-
-    @property
-    def node_name(self) -> str:
-        return self.node.name or self.host
 
 
 def inspect_node(
@@ -104,16 +95,16 @@ def inspect_node(
     probes = {endpoint: Probe(endpoint.host, endpoint.port, None, probe_timeout_seconds) for endpoint in endpoints}
     materials = {name: read_material(credential) for name, credential in node.credentials.items()}
     shown = {endpoint: _shown(probe) for endpoint, probe in probes.items()}
-    inspection = _Inspection(node, host, cluster or node.cluster, now, thresholds, materials, configuration())
+    inspection = _Inspection(cluster or node.cluster, host, node.name, now, thresholds, node, materials, configuration())
     served: Served = {endpoint: hashlib.sha256(seen).hexdigest() if isinstance(seen, bytes) else None for endpoint, seen in shown.items()}
     records = [_file_record(inspection, credential, served) for credential in node.credentials.values()]
     records.extend(_served_record(inspection, endpoint, seen) for endpoint, seen in shown.items())
     return records
 
 
-def record_to_dict(record: Record) -> dict[str, t.Any]:
+def record_to_dict(described: Record) -> dict[str, t.Any]:
     """A record as JSON knows it: every key there, lists for tuples, null for what has no value."""
-    return {entry.name: _plain(getattr(record, entry.name)) for entry in fields(record)}
+    return {entry.name: _plain(getattr(described, entry.name)) for entry in fields(described)}
 
 
 def finding_to_dict(finding: Finding) -> dict[str, str]:
@@ -158,7 +149,7 @@ def _shown(probe: Probe) -> bytes | CertopsError:
 
 def _file_record(inspection: _Inspection, credential: Credential, served: Served) -> Record:
     material = inspection.materials[credential.name]
-    renewable = renewability(credential, material, inspection.node, inspection.materials, inspection.now)
+    renewable = renewability(credential, material, inspection.found, inspection.materials, inspection.now)
     about = About(
         credential.name,
         credential.cert_path,
@@ -167,7 +158,7 @@ def _file_record(inspection: _Inspection, credential: Credential, served: Served
         cosmetic=credential.self_signed_is_normal,
     )
     fingerprint = material.facts.fingerprint_sha256 if material.facts else None
-    readers = readers_of(credential, inspection.node, fingerprint, served)
+    readers = readers_of(credential, inspection.found, fingerprint, served)
     findings = (
         *_file_findings(inspection, credential, material, about),
         *_key_findings(credential, material, about),
@@ -191,8 +182,8 @@ def _file_record(inspection: _Inspection, credential: Credential, served: Served
         "findings": findings,
     }
     if material.facts is None:
-        return _record(inspection, values, status=material.problem_code or status_by_severity(findings), **_key_identity(material))
-    return _dated_record(inspection, values, material.facts)
+        return record(inspection, values, status=material.problem_code or status_by_severity(findings), **_key_identity(material))
+    return dated_record(inspection, values, material.facts)
 
 
 def _key_identity(material: Material) -> dict[str, t.Any]:
@@ -209,7 +200,7 @@ def _file_findings(inspection: _Inspection, credential: Credential, material: Ma
         yield from date_findings(about, facts.not_before, facts.not_after, inspection.now, inspection.thresholds)
         yield from _chain_findings(inspection, credential.ca, material.certificates, about)
         yield from _drift(inspection, credential, facts, material.certificates, about)
-        yield from names_findings(about, credential, inspection.node, facts.sans, inspection.configuration)
+        yield from names_findings(about, credential, inspection.found, facts.sans, inspection.configuration)
     if material.key_id is not None:
         yield from key_findings(about, credential, *material.key_id[1:])
     if material.other_users:
@@ -219,7 +210,7 @@ def _file_findings(inspection: _Inspection, credential: Credential, material: Ma
 def _drift(
     inspection: _Inspection, credential: Credential, facts: CertificateFacts, certificates: t.Sequence[Certificate], about: About
 ) -> t.Iterator[Finding]:
-    return drift_findings(about, credential, inspection.node, (facts, certificates), inspection.now, inspection.thresholds)
+    return drift_findings(about, credential, inspection.found, (facts, certificates), inspection.now, inspection.thresholds)
 
 
 def _chain_findings(
@@ -233,11 +224,11 @@ def _chain_findings(
     issuers = issuers_of(leaf, ca.certificates) or [one for one in issuers_of(leaf, chain) if issuers_of(one, ca.certificates)]
     if not issuers:
         problem = chain_problem(leaf, ca.certificates) or "no certificate of that file signed it"
-        yield chain_invalid(about, inspection.node.credentials[ca_name].cert_path, problem)
+        yield chain_invalid(about, inspection.found.credentials[ca_name].cert_path, problem)
         return
     end = max(not_after(issuer) for issuer in issuers)
     if not_after(leaf) > end:
-        yield outlives_ca(about, inspection.node.credentials[ca_name].cert_path, not_after(leaf), end)
+        yield outlives_ca(about, inspection.found.credentials[ca_name].cert_path, not_after(leaf), end)
 
 
 def _key_findings(credential: Credential, material: Material, about: About) -> t.Iterator[Finding]:
@@ -264,7 +255,7 @@ def _reader_findings(readers: t.Sequence[Reader], about: About) -> t.Iterator[Fi
 
 
 def _served_record(inspection: _Inspection, endpoint: Endpoint, seen: bytes | CertopsError) -> Record:
-    credential = inspection.node.credentials.get(endpoint.credential or "")
+    credential = inspection.found.credentials.get(endpoint.credential or "")
     self_signed = credential is None or credential.self_signed_is_normal
     remedy = (
         "Restart %s when it suits: it makes a new one." % endpoint.component if credential is None else "Renew %s." % credential.cert_path
@@ -287,14 +278,14 @@ def _served_record(inspection: _Inspection, endpoint: Endpoint, seen: bytes | Ce
         "readers": (),
     }
     if isinstance(seen, CertopsError):
-        return _record(inspection, {**values, "findings": (unreachable(about, str(seen)),)}, status="unreachable")
+        return record(inspection, {**values, "findings": (unreachable(about, str(seen)),)}, status="unreachable")
     on_disk = inspection.materials[credential.name] if credential else Material()
     try:
         certificate, facts = _served_certificate(endpoint, seen, on_disk)
     except CertopsError as error:
-        return _record(inspection, {**values, "findings": (unreadable(about, str(error)),)}, status="unreadable")
+        return record(inspection, {**values, "findings": (unreadable(about, str(error)),)}, status="unreadable")
     findings = tuple(_served_findings(inspection, credential, certificate, facts, about))
-    return _dated_record(inspection, {**values, "findings": findings}, facts)
+    return dated_record(inspection, {**values, "findings": findings}, facts)
 
 
 def _served_certificate(endpoint: Endpoint, seen: bytes, on_disk: Material) -> tuple[Certificate, CertificateFacts]:
@@ -314,38 +305,6 @@ def _served_findings(
         yield served_differs(about, credential.cert_path)
         yield from _chain_findings(inspection, credential.ca, [certificate], about)
         yield from _drift(inspection, credential, facts, [certificate], about)
-
-
-# --- records ---------------------------------------------------------------------------------------------------------
-
-
-def _dated_record(inspection: _Inspection, values: t.Mapping[str, t.Any], facts: CertificateFacts) -> Record:
-    seconds_left = int((facts.not_after - inspection.now).total_seconds())
-    return _record(
-        inspection,
-        values,
-        status=status_of(facts.not_before, facts.not_after, inspection.now, values["findings"]),
-        subject=facts.subject,
-        issuer=facts.issuer,
-        sans=facts.sans,
-        serial=facts.serial,
-        fingerprint_sha256=facts.fingerprint_sha256,
-        key_algorithm=facts.key_algorithm,
-        key_bits=facts.key_bits,
-        signature_algorithm=facts.signature_algorithm,
-        not_before=iso(facts.not_before),
-        not_after=iso(facts.not_after),
-        seconds_left=seconds_left,
-        days_left=seconds_left // _DAY,
-        lifetime_days=(facts.not_after - facts.not_before).days,
-    )
-
-
-def _record(inspection: _Inspection, values: t.Mapping[str, t.Any], **described: t.Any) -> Record:
-    """A record; what is not described has no value."""
-    known: dict[str, t.Any] = {"cluster": inspection.cluster, "host": inspection.host, "node": inspection.node.name, **values, **described}
-    complete: dict[str, t.Any] = {entry.name: known.get(entry.name) for entry in fields(Record) if entry.name != "schema_version"}
-    return Record(**complete)
 
 
 __all__ = ("Thresholds", "finding_to_dict", "inspect_node", "node_to_dict", "record_to_dict")

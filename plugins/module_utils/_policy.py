@@ -194,6 +194,7 @@ OPTIONS: dict[str, Option] = {
     "certs_inspect_warn_days": Option(30, _whole_number(0)),
     "certs_inspect_critical_days": Option(7, _whole_number(0)),
     "certs_inspect_fail_on": Option("never", _choice(FAIL_ON)),
+    "certs_inspect_cluster_objects": Option(False, _truth),
     "certs_rotate_renew_before_days": Option(30, _whole_number(0)),
     "certs_rotate_select": Option(None, _text),
     "certs_rotate_force": Option(False, _truth),

@@ -20,6 +20,7 @@ import time
 from dataclasses import dataclass
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credentials import client_context
 
 # More than any handshake; a server that talks on and on is none.
 _MAX_BYTES = 256 * 1024
@@ -52,9 +53,10 @@ class Probe:
 
     def result(self) -> ServedCertificate:
         """What was served; raises CertopsError when the address could not be asked."""
-        self._thread.join()
+        # A name that nobody resolves, or one of many addresses, takes its own time.
+        self._thread.join(2 * self._asked[3] + 1)
         if self._served is None:
-            raise self._error or CertopsError("The probe of %s:%d ended without a result." % self._asked[:2])
+            raise self._error or CertopsError("%s:%d was not found, or did not answer, in time." % self._asked[:2])
         return self._served
 
 
@@ -79,6 +81,27 @@ def served_certificate(host: str, port: int, server_name: str | None, timeout: f
             os.strerror(error.errno) if isinstance(error, OSError) and error.errno and error.errno > 0 else str(error)
         ) or "unknown error"
         raise CertopsError("%s cannot be reached: %s." % (where, reason)) from error
+
+
+def chain_refusal(host: str, port: int, server_name: str | None, timeout: float, ca_pem: bytes) -> str | None:
+    """Why the chain that is served does not verify under these CAs, dates and names aside, as OpenSSL says it.
+
+    None when it does, with the help of what the server sends beside its certificate, and when nothing could be seen.
+    """
+    deadline = time.monotonic() + timeout
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    try:
+        context = client_context(ca_pem, None, ignore_dates=True)
+        with socket.create_connection((host, port), timeout=timeout) as connection:
+            tls = context.wrap_bio(incoming, outgoing, server_hostname=server_name)
+            _shake_hands(connection, tls, incoming, outgoing, bytearray(), deadline)
+    except ssl.SSLCertVerificationError as error:
+        return str(error.verify_message)
+    except CertopsError as error:  # CAs that OpenSSL cannot read
+        return str(error)
+    except (OSError, ValueError, EOFError):
+        return None
+    return None
 
 
 def _ask(connection: socket.socket, server_name: str | None, deadline: float) -> bytes:
@@ -151,4 +174,4 @@ def _first_certificate(messages: bytes) -> bytes | None:
     return None
 
 
-__all__ = ("Probe", "ServedCertificate", "certificate_in_the_clear", "served_certificate")
+__all__ = ("Probe", "ServedCertificate", "certificate_in_the_clear", "chain_refusal", "served_certificate")

@@ -80,24 +80,40 @@ def parse_certificates(data: bytes, source: str) -> list[Certificate]:
     Other blocks (a private key beside the certificate) and text around the blocks are ignored, as Kubernetes ignores them.
     Raises CertopsError if there is no certificate, or if one of them cannot be read.
     """
-    certificates = []
-    for label, block in pem_blocks(data, source):
-        if label != "CERTIFICATE":
-            continue
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                certificate = x509.load_der_x509_certificate(der_of_block(block))
-                not_before(certificate), not_after(certificate)  # read only when they are asked for
-                certificates.append(certificate)
-        except CRYPTO_ERRORS as exc:
-            raise CertopsError(
-                "Certificate number %d in %s cannot be read: %s. Restore the file from a backup or write it anew."
-                % (len(certificates) + 1, source, _reason(exc))
-            ) from exc
-    if not certificates:
+    blocks = [block for label, block in pem_blocks(data, source) if label == "CERTIFICATE"]
+    if not blocks:
         raise nothing_found(data, source, "certificate")
-    return certificates
+    return [_parsed(block, number, source) for number, block in enumerate(blocks, 1)]
+
+
+def certificates_in(data: bytes, source: str) -> list[Certificate | CertopsError]:
+    """Each certificate of a bundle, in its order, with an error in the place of one that cannot be read, and of what should be there."""
+    found: list[Certificate | CertopsError] = []
+    try:
+        for label, block in pem_blocks(data, source):
+            if label != "CERTIFICATE":
+                continue
+            try:
+                found.append(_parsed(block, len(found) + 1, source))
+            except CertopsError as error:
+                found.append(error)
+    except CertopsError as error:
+        found.append(error)
+    return found or [nothing_found(data, source, "certificate")]
+
+
+def _parsed(block: bytes, number: int, source: str) -> Certificate:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            certificate = x509.load_der_x509_certificate(der_of_block(block))
+            not_before(certificate), not_after(certificate)  # read only when they are asked for
+            return certificate
+    except CRYPTO_ERRORS as exc:
+        raise CertopsError(
+            "Certificate number %d in %s cannot be read: %s. Restore the file from a backup or write it anew."
+            % (number, source, _reason(exc))
+        ) from exc
 
 
 def _reason(exc: Exception) -> str:
@@ -356,6 +372,7 @@ __all__ = (
     "Certificate",
     "CertificateFacts",
     "PrivateKey",
+    "certificates_in",
     "chain_problem",
     "der",
     "describe",

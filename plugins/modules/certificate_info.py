@@ -18,14 +18,28 @@ description:
     pod of a kubelet that has no API server.
   - "Returns one record for each certificate: what it says, how long it lasts, which CA signs it, whether this node can renew it, whether
     the processes that read it have what lies on disk (and by which proof that is known), and what is wrong with it."
+  - Can also look at the certificates that lie in objects of the cluster's API, and at the servers that the API server calls because of them
+    (O(cluster_objects)).
   - Reads only. A file that cannot be understood is a finding of its record; the module does not fail because of it.
   - The controller's side adds what this tells of the node's clock.
-  - Private keys are read to see whether they belong to their certificates. Nothing of them is returned.
+  - Private keys are read to see whether they belong to their certificates, and that of a TLS Secret comes with the API's answer. Nothing of
+    them is kept or returned.
 extends_documentation_fragment:
   - certops.kubernetes._attributes
   - certops.kubernetes._attributes.action_group
   - certops.kubernetes._attributes.info_module
 options:
+  cluster_objects:
+    description:
+      - Which objects of the cluster's API are looked at, through this node's own API server. One control-plane node of a cluster is enough.
+      - V(called) is whom the API server calls. These are the C(caBundle) of APIServices, of Validating- and MutatingWebhookConfigurations
+        and of CustomResourceDefinitions with a conversion webhook, and what the servers behind them show in a handshake from this node.
+      - V(all) adds C(tls.crt) and C(ca.crt) of each Secret of type C(kubernetes.io/tls), and the CAs in the ConfigMaps C(kube-root-ca.crt)
+        (once for all namespaces that have the same), C(kube-public/cluster-info) and C(kube-system/extension-apiserver-authentication).
+      - What may not be listed, or is not served, is one of RV(problems).
+    type: str
+    choices: [none, called, all]
+    default: none
   cluster:
     description:
       - What to call the cluster in the records.
@@ -66,6 +80,13 @@ EXAMPLES = r"""
   become: true
   register: inspected
 
+- name: Look at every certificate in the cluster's API, too
+  certops.kubernetes.certificate_info:
+    cluster_objects: all
+  become: true
+  run_once: true
+  register: inspected
+
 - name: Show what is wrong, in plain words
   ansible.builtin.debug:
     msg: "{{ inspected.certificates | map(attribute='findings') | flatten | map(attribute='message') }}"
@@ -81,7 +102,8 @@ EXAMPLES = r"""
 RETURN = r"""
 certificates:
   description:
-    - One record for each certificate, certificate authority and signing key in a file, then one for each address that serves.
+    - One record for each certificate, certificate authority and signing key in a file, then one for each address that serves, then those of
+      the cluster's API.
     - Every key is there in every record; what has no value is V(null).
   type: list
   elements: dict
@@ -104,7 +126,11 @@ certificates:
       type: str
       sample: cp-1
     name:
-      description: Name of the certificate, unique on its host. What an address serves is called C(served:ADDRESS:PORT).
+      description:
+        - Name of the certificate, unique on its host. What an address serves is called C(served:ADDRESS:PORT), and what a Service of the
+          cluster serves C(served:NAME.NAMESPACE.svc:PORT).
+        - What lies in an object of the API is called C(api:KIND/NAMESPACE/NAME#FIELD). Further certificates of a field have a number
+          behind it.
       type: str
       sample: etcd/server
     component:
@@ -124,11 +150,11 @@ certificates:
       type: str
       sample: server+client
     source:
-      description: Where it was found; one of V(file), V(kubeconfig), V(served).
+      description: Where it was found; one of V(file), V(kubeconfig), V(served), V(api).
       type: str
       sample: file
     path:
-      description: Path of the file on the node.
+      description: Path of the file on the node, or of the object in the API.
       type: str
       sample: /etc/kubernetes/pki/etcd/server.crt
     address:
@@ -321,28 +347,11 @@ clock:
       type: float
 """
 
-import os
-import time
-import typing as t
 from datetime import datetime, timezone
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.certops.kubernetes.plugins.module_utils._asked import Asked
 from ansible_collections.certops.kubernetes.plugins.module_utils._deps import missing_requirements
-from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
-from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import (
-    Thresholds,
-    finding_to_dict,
-    inspect_node,
-    node_to_dict,
-    record_to_dict,
-)
-from ansible_collections.certops.kubernetes.plugins.module_utils._journal import StateFolder
-from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Finding
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewable import authorities_with_key
-from ansible_collections.certops.kubernetes.plugins.module_utils._unused import unused_files
-
-_DAY = 86400
+from ansible_collections.certops.kubernetes.plugins.module_utils._survey import survey
 
 
 def main() -> None:
@@ -354,6 +363,7 @@ def main() -> None:
             "kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"},
             "probe_timeout_seconds": {"type": "float", "default": 2.0},
             "etcd_unit": {"type": "bool", "default": True},
+            "cluster_objects": {"type": "str", "choices": ["none", "called", "all"], "default": "none"},
         },
         supports_check_mode=True,
     )
@@ -363,37 +373,7 @@ def main() -> None:
     for name in ("warn_days", "critical_days", "probe_timeout_seconds"):
         if not 0 <= module.params[name] < 1e6:
             module.fail_json(msg="%s is %s, but must be between 0 and a million." % (name, module.params[name]))
-    module.exit_json(changed=False, **inspect(module.params, datetime.now(timezone.utc)))
-
-
-def inspect(params: dict[str, t.Any], now: datetime) -> dict[str, t.Any]:
-    """The node's records as the module returns them."""
-    began = time.monotonic()
-    node = discover(now, params["kubernetes_dir"], etcd_unit=params["etcd_unit"])
-    asked = Asked(node, now, params["probe_timeout_seconds"])
-    thresholds = Thresholds(params["warn_days"] * _DAY, params["critical_days"] * _DAY)
-    host, timeout = node.name or os.uname().nodename, params["probe_timeout_seconds"]
-    records = inspect_node(node, host, params["cluster"], now, thresholds, timeout, asked.configuration)
-    described = node_to_dict(node, params["cluster"], now)
-    described["certificate_validity_seconds"] = asked.certificate_validity_seconds()
-    described["leads"] = list(asked.leads())
-    described["signs"] = authorities_with_key(node)
-    described["unfinished_run"], problems = unfinished_run(StateFolder())
-    described["seconds_taken"] = round(time.monotonic() - began, 3)
-    return {
-        "certificates": [record_to_dict(record) for record in records],
-        "node": described,
-        "problems": [finding_to_dict(problem) for problem in (*node.problems, *unused_files(node), *problems)],
-    }
-
-
-def unfinished_run(state: StateFolder) -> tuple[str | None, list[Finding]]:
-    """The id of the oldest run that was stopped half-way on this node, and what is wrong with the journals."""
-    try:
-        unfinished = state.unfinished()
-    except CertopsError as error:
-        return None, [Finding("unreadable", "critical", str(error), "Look at that journal before anything is rotated on this node.")]
-    return (unfinished[0].run_id if unfinished else None), []
+    module.exit_json(changed=False, **survey(module.params, datetime.now(timezone.utc)))
 
 
 if __name__ == "__main__":

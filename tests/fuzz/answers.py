@@ -19,14 +19,19 @@ from ansible_collections.certops.kubernetes.plugins.module_utils import (
     _api,
     _etcd,
     _http,
+    _inspection,
     _layouts,
     _lease,
+    _listing,
     _node_access,
     _node_objects,
+    _object_inspection,
     _processes,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiClient, ApiResponse
+from ansible_collections.certops.kubernetes.plugins.module_utils._findings import Thresholds
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Component, Node, Process
+from ansible_collections.certops.kubernetes.plugins.module_utils._records import Setting
 
 NOW = datetime(2026, 11, 24, 1, 50, tzinfo=timezone.utc)
 LONGEST_MESSAGE = 2000
@@ -34,9 +39,14 @@ KEYS = (
     *("status", "userInfo", "username", "groups", "extra", "authentication.kubernetes.io/credential-id", "data", "ClusterConfiguration"),
     *("spec", "holderIdentity", "leaseDurationSeconds", "acquireTime", "renewTime", "members", "ID", "name", "peerURLs", "clientURLs"),
     *("isLearner", "header", "member_id", "revision", "leader", "raftTerm", "raftIndex", "errors", "version", "items", "metadata"),
-    *("addresses", "type", "address", "conditions", "message", "group", "service"),
+    *("addresses", "type", "address", "conditions", "message", "group", "service", "webhooks", "clientConfig", "caBundle", "url"),
+    *("namespace", "port", "conversion", "strategy", "webhook", "tls.crt", "ca.crt", "kubeconfig", "client-ca-file"),
 )
-WORDS = ("", "x", "InternalIP", "Ready", "True", "5", "10.0.0.1", "https://10.0.0.1:2379", "2026-11-24T01:50:00.000000Z", "Available", "v1")
+EMPTY_BUNDLE = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCkFBQUEKLS0tLS1FTkQgQ0VSVElGSUNBVEUtLS0tLQo="
+WORDS = (
+    *("", "x", "InternalIP", "Ready", "True", "5", "10.0.0.1", "https://10.0.0.1:2379", "2026-11-24T01:50:00.000000Z", "Available", "v1"),
+    *("kubernetes.io/tls", "Webhook", EMPTY_BUNDLE, "clusters: []"),
+)
 
 
 class Canned(ApiClient):
@@ -61,7 +71,7 @@ def answer(data: bytes) -> None:
     client = canned()
     client.answer = ApiResponse(200, body)
     assert len(client.answer.text()) <= 300
-    for question in (_api.whoami, _api.cluster_certificate_validity_seconds, lease, _etcd.members, status, nodes, aggregated):
+    for question in (_api.whoami, _api.cluster_certificate_validity_seconds, lease, _etcd.members, status, nodes, aggregated, objects):
         try:
             question(client)
         except CertopsError as error:
@@ -95,6 +105,14 @@ def aggregated(client: ApiClient) -> None:
     setattr(_node_access, "api_client", lambda *_args: client)  # noqa: B010  # it is not one of its names for others
     node = Node("x", None, "/etc/kubernetes", {"kube-apiserver": Component("kube-apiserver", {})})
     _node_access._aggregated_path(node)
+
+
+def objects(client: ApiClient) -> None:
+    """No server is called, whatever a webhook names."""
+    _listing.MOST_OBJECTS = 5
+    setting = Setting(None, "h", "h", NOW, Thresholds(86400, 3600))
+    for record in _object_inspection.inspect_objects(client, _object_inspection.ALL, setting, 1.0, proxy="x")[0]:
+        _inspection.record_to_dict(record)
 
 
 def draw(source: io.BytesIO, depth: int = 0) -> t.Any:

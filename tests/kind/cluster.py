@@ -101,6 +101,12 @@ def kubectl(*argv: str, config: str = "/etc/kubernetes/admin.conf", check: bool 
     return on_node("kubectl", "--kubeconfig", config, *argv, check=check)
 
 
+def apply(*documents: dict[str, t.Any]) -> None:
+    """Let the node's own kubectl make objects, or change them."""
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
+    on_node("kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "apply", "-f", "-", stdin=listed)
+
+
 def newest_report(playbook: str) -> dict[str, t.Any]:
     """The newest JSON report of a playbook."""
     found = [json.loads(path.read_text()) for path in sorted(REPORTS.rglob("*.json"), key=lambda path: path.stat().st_mtime)]

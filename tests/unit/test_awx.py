@@ -27,6 +27,7 @@ AS_STRINGS = {
     "certs_inspect_warn_days": "40",
     "certs_inspect_critical_days": "5",
     "certs_inspect_fail_on": "expired",
+    "certs_inspect_cluster_objects": "false",
     "certs_rotate_renew_before_days": "20",
     "certs_rotate_select": "[?component=='kube-apiserver']",
     "certs_rotate_force": "false",
@@ -106,6 +107,7 @@ def test_empty_answers_mean_defaults(controller: Controller) -> None:
     play(controller, "rotate", EMPTY)
     inspection, rotation = (first_call(controller, module) for module in ("certificate_info", "certificate_rotation"))
     assert (inspection["cluster"], inspection["warn_days"], inspection["critical_days"]) == (None, 30, 7)
+    assert inspection["cluster_objects"] == "called"
     assert [item["name"] for item in rotation["items"]] == ["apiserver", "scheduler.conf"]
     assert (rotation["restart"], rotation["private_key"], rotation["validity_days"]) == ("auto", "regenerate", None)
     assert (rotation["stop_timeout_seconds"], rotation["start_timeout_seconds"], rotation["keep_backups"]) == (2, 120, 10)
@@ -120,6 +122,7 @@ def test_answers_as_strings_are_understood(controller: Controller) -> None:
     play(controller, "rotate", AS_STRINGS)
     inspection, rotation = (first_call(controller, module) for module in ("certificate_info", "certificate_rotation"))
     assert (inspection["cluster"], inspection["warn_days"], inspection["critical_days"]) == ("blue", 40, 5)
+    assert inspection["cluster_objects"] == "called", "not true because it is a text"
     assert [item["name"] for item in rotation["items"]] == ["apiserver"]
     assert (rotation["restart"], rotation["private_key"], rotation["validity_days"]) == ("never", "keep", 90)
     assert (rotation["stop_timeout_seconds"], rotation["start_timeout_seconds"], rotation["keep_backups"]) == (9, 60, 3)

@@ -31,6 +31,7 @@ VALUES: dict[str, t.Any] = {
     "certs_inspect_warn_days": 41,
     "certs_inspect_critical_days": 5,
     "certs_inspect_fail_on": "expired",
+    "certs_inspect_cluster_objects": True,
     "certs_rotate_renew_before_days": 21,
     "certs_rotate_select": "[?name=='apiserver']",
     "certs_rotate_force": True,
@@ -110,6 +111,7 @@ def test_every_variable_arrives(controller: Controller, source: str) -> None:
     assert all(calls[name][0]["module"] == "certificate_info" for name in NODES), "groups by their names"
     information = calls["node1"][0]["params"]
     assert (information["cluster"], information["warn_days"], information["critical_days"]) == ("blue", 41, 5)
+    assert information["cluster_objects"] == "all"
     assert '"fail_on": "expired"' in done.stdout
     assert [call["module"] for call in calls["node1"]].count("certificate_rotation") == 1
     rotation = next(call["params"] for call in calls["node1"] if call["module"] == "certificate_rotation")

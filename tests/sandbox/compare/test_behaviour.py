@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 import typing as t
+from urllib.parse import quote
 
 import pytest
 
@@ -19,6 +20,11 @@ if t.TYPE_CHECKING:
     from conftest import Target
 
 CONTROLLER_MANAGER_CONF = "/etc/kubernetes/controller-manager.conf"
+OBJECTS = (
+    *("/api/v1/secrets", "/api/v1/configmaps", "/api/v1/namespaces/default/services", "/apis/apiregistration.k8s.io/v1/apiservices"),
+    *(f"/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations" for kind in ("validating", "mutating")),
+    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+)
 NODE_LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 
@@ -67,6 +73,12 @@ WHO_MAY_ASK_FOR_WHAT = [
     *(("controller-manager.conf", path + "/any", 403) for path in ("/api/v1/nodes", NODE_LEASES)),
     ("scheduler.conf", "/api/v1/nodes", 200),
     ("scheduler.conf", NODE_LEASES, 403),
+    # So may it see what an inspection lists of the API's objects.
+    *((who, path, 200) for who in ("admin.conf", "controller-manager.conf") for path in OBJECTS),
+    ("scheduler.conf", "/api/v1/secrets", 403),
+    ("none", "/api/v1/secrets", 403),
+    ("admin.conf", "/apis/apiregistration.k8s.io/v1/secrets", 404),
+    ("admin.conf", "/api/v1/secrets?fieldSelector=data%3Dx", 400),
 ]
 
 
@@ -90,6 +102,47 @@ def test_a_list_can_be_narrowed(target: Target, api: str) -> None:
         assert names(collection + "?fieldSelector=metadata.name%3Dnobody") == []
     assert name in names("/api/v1/nodes?labelSelector=node-role.kubernetes.io/control-plane")
     assert names("/api/v1/nodes?labelSelector=nobody-has-this") == []
+
+
+def test_a_list_comes_in_pages(target: Target, api: str) -> None:
+    """Each with a token for the next one, the last without; together they are the whole."""
+
+    def page(query: str = "") -> dict[str, t.Any]:
+        return t.cast("dict[str, t.Any]", target.call("ask", "admin.conf", "GET", api + "/api/v1/namespaces" + query)["body"])
+
+    seen: list[dict[str, t.Any]] = []
+    token: str | None = ""
+    while token is not None:
+        answer = page("?limit=2&continue=" + quote(token, safe=""))
+        assert len(answer["items"]) <= 2
+        seen += answer["items"]
+        token = answer["metadata"].get("continue")
+    assert len(seen) > 2
+    names = [item["metadata"]["name"] for item in seen]
+    assert names == [item["metadata"]["name"] for item in page()["items"]]
+
+
+def test_secrets_of_one_type(target: Target, api: str) -> None:
+    """In all namespaces."""
+    secrets = api + "/api/v1/namespaces/default/secrets"
+    kinds = {"certops-compare-1": "kubernetes.io/tls", "certops-compare-2": "Opaque"}
+    data = {"tls.crt": "eA==", "tls.key": "eA=="}
+    try:
+        for name, kind in kinds.items():
+            document = {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": name, "namespace": "default"},
+                "type": kind,
+                "data": data,
+            }
+            assert target.call("ask", "admin.conf", "POST", secrets, json.dumps(document))["status"] == 201
+        answer = target.call("ask", "admin.conf", "GET", api + "/api/v1/secrets?fieldSelector=type%3Dkubernetes.io%2Ftls")
+        names = {item["metadata"]["name"] for item in answer["body"]["items"]}
+        assert names.intersection(kinds) == {"certops-compare-1"}
+    finally:
+        for name in kinds:
+            target.call("ask", "admin.conf", "DELETE", f"{secrets}/{name}", json.dumps({"kind": "DeleteOptions", "apiVersion": "v1"}))
 
 
 def test_a_kubelet_renews_its_nodes_lease(target: Target, api: str) -> None:

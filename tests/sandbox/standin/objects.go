@@ -5,28 +5,51 @@
 package main
 
 import (
+	"bytes"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"sort"
+	"strconv"
 	"strings"
 	"time"
 )
 
 type object = map[string]any
 
-var listKinds = map[string]string{"leases": "LeaseList", "configmaps": "ConfigMapList", "namespaces": "NamespaceList", "nodes": "NodeList", "pods": "PodList"}
+// kind is what is served below an API group, "" for the core's.
+type kind struct {
+	list  string
+	group string
+}
+
+var kinds = map[string]kind{
+	"leases":                          {"LeaseList", "coordination.k8s.io"},
+	"configmaps":                      {"ConfigMapList", ""},
+	"namespaces":                      {"NamespaceList", ""},
+	"nodes":                           {"NodeList", ""},
+	"pods":                            {"PodList", ""},
+	"secrets":                         {"SecretList", ""},
+	"services":                        {"ServiceList", ""},
+	"apiservices":                     {"APIServiceList", "apiregistration.k8s.io"},
+	"validatingwebhookconfigurations": {"ValidatingWebhookConfigurationList", "admissionregistration.k8s.io"},
+	"mutatingwebhookconfigurations":   {"MutatingWebhookConfigurationList", "admissionregistration.k8s.io"},
+	"customresourcedefinitions":       {"CustomResourceDefinitionList", "apiextensions.k8s.io"},
+}
 
 // registryKey is where etcd keeps what lies at an API path, with the resource's plural and whether the path names one object.
 func registryKey(path string) (key, plural string, single, ok bool) {
 	words := strings.Split(strings.Trim(path, "/"), "/")
+	group := ""
 	switch {
 	case len(words) > 2 && words[0] == "api" && words[1] == "v1":
 		words = words[2:]
-	case len(words) > 3 && words[0] == "apis" && words[1] == "coordination.k8s.io" && words[2] == "v1":
-		words = words[3:]
+	case len(words) > 3 && words[0] == "apis" && words[2] == "v1":
+		group, words = words[1], words[3:]
 	default:
 		return "", "", false, false
 	}
@@ -34,7 +57,7 @@ func registryKey(path string) (key, plural string, single, ok bool) {
 	if namespaced {
 		words = append([]string{words[2], words[1]}, words[3:]...)
 	}
-	if listKinds[words[0]] == "" {
+	if found, known := kinds[words[0]]; !known || found.group != group {
 		return "", "", false, false
 	}
 	single = namespaced && len(words) == 3 || !namespaced && len(words) == 2
@@ -53,7 +76,7 @@ func (s *apiServer) objects(w http.ResponseWriter, r *http.Request, path string)
 	}
 	switch {
 	case !single && r.Method == http.MethodGet:
-		s.list(w, key, plural, newSelector(r.URL.Query()))
+		s.list(w, key, plural, r.URL.Query())
 	case !single && r.Method == http.MethodPost:
 		s.create(w, r, key)
 	case single && r.Method == http.MethodGet:
@@ -71,19 +94,24 @@ func (s *apiServer) objects(w http.ResponseWriter, r *http.Request, path string)
 	}
 }
 
-// selector narrows a list: by metadata.name, and by labels, `key` or `key=value`.
+// selector narrows a list: by metadata.name or a Secret's type, and by labels, `key` or `key=value`.
 type selector struct {
-	name   string
+	field  string
+	value  string
 	labels []string
 }
 
-func newSelector(query url.Values) selector {
+func newSelector(plural string, query url.Values) (selector, error) {
 	labels := strings.FieldsFunc(query.Get("labelSelector"), func(r rune) bool { return r == ',' })
-	return selector{strings.TrimPrefix(query.Get("fieldSelector"), "metadata.name="), labels}
+	field, value, _ := strings.Cut(query.Get("fieldSelector"), "=")
+	if field != "" && field != "metadata.name" && !(field == "type" && plural == "secrets") {
+		return selector{}, fmt.Errorf("field label not supported: %s", field)
+	}
+	return selector{field, value, labels}, nil
 }
 
 func (s selector) matches(item object) bool {
-	if s.name != "" && metadata(item)["name"] != s.name {
+	if s.field == "metadata.name" && metadata(item)["name"] != s.value || s.field == "type" && item["type"] != s.value {
 		return false
 	}
 	has, _ := metadata(item)["labels"].(object)
@@ -96,19 +124,40 @@ func (s selector) matches(item object) bool {
 	return true
 }
 
-func (s *apiServer) list(w http.ResponseWriter, key, plural string, wanted selector) {
+// list gives at most `limit` objects in the order of their keys, and a token by which the next ones are asked for.
+func (s *apiServer) list(w http.ResponseWriter, key, plural string, query url.Values) {
+	wanted, err := newSelector(plural, query)
+	limit, after := 0, []byte(nil)
+	if err == nil && query.Get("limit") != "" {
+		limit, err = strconv.Atoi(query.Get("limit"))
+	}
+	if err == nil {
+		after, err = base64.RawURLEncoding.DecodeString(query.Get("continue"))
+	}
+	if err != nil {
+		fail(w, http.StatusBadRequest, "BadRequest", err.Error())
+		return
+	}
 	found, err := s.etcd.scan(key+"/", key+"0")
 	if err != nil {
 		fail(w, http.StatusInternalServerError, "InternalError", err.Error())
 		return
 	}
-	items := []object{}
+	sort.Slice(found, func(a, b int) bool { return bytes.Compare(found[a].Key, found[b].Key) < 0 })
+	items, meta, last := []object{}, object{}, []byte(nil)
 	for _, kv := range found {
-		if item, err := decode(kv); err == nil && wanted.matches(item) {
-			items = append(items, item)
+		item, err := decode(kv)
+		if err != nil || bytes.Compare(kv.Key, after) <= 0 || !wanted.matches(item) {
+			continue
 		}
+		if limit > 0 && len(items) == limit {
+			meta["continue"] = base64.RawURLEncoding.EncodeToString(last)
+			break
+		}
+		items, last = append(items, item), kv.Key
 	}
-	reply(w, http.StatusOK, object{"kind": listKinds[plural], "apiVersion": "v1", "metadata": object{}, "items": items})
+	version := strings.TrimPrefix(kinds[plural].group+"/v1", "/")
+	reply(w, http.StatusOK, object{"kind": kinds[plural].list, "apiVersion": version, "metadata": meta, "items": items})
 }
 
 func (s *apiServer) load(w http.ResponseWriter, key string) (object, bool) {

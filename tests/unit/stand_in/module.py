@@ -4,8 +4,8 @@
 
 """Stands in for the collection's modules where only the controller's side is looked at.
 
-A node is a JSON file, named by the host's remote_tmp: {certificates, validity, health, rotation, clock_ahead, calls}. Each call is written
-down in it. The Lease of the cluster is the file lease.json beside it; a node with `api: down` keeps it for itself.
+A node is a JSON file, named by the host's remote_tmp: {certificates, cluster_objects, validity, health, rotation, clock_ahead, calls}. Each
+call is written down in it. The Lease of the cluster is the file lease.json beside it; a node with `api: down` keeps it for itself.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ SPECS: dict[str, dict[str, t.Any]] = {
         "critical_days": {"type": "int", "default": 7},
         "probe_timeout_seconds": {"type": "float", "default": 2},
         "etcd_unit": {"type": "bool", "default": True},
+        "cluster_objects": {"choices": ["none", "called", "all"], "default": "none"},
     },
     "cluster_health_info": {
         "planned": {"type": "list", "elements": "str", "default": []},
@@ -151,6 +152,7 @@ def info(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
     if node.get("broken"):
         return {"failed": True, "msg": node["broken"]}
     certificates = [dict(record, cluster=module.params["cluster"] or record["cluster"]) for record in node["certificates"]]
+    certificates += node.get("cluster_objects", {}).get(module.params["cluster_objects"], [])
     described = {
         "certificate_validity_seconds": node.get("validity"),
         "leads": node.get("leads", []),

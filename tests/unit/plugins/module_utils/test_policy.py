@@ -43,6 +43,8 @@ def test_an_empty_value_is_the_default(name: str, empty: str | None) -> None:
         ("certs_rotate_validity_days", "90", 90),
         ("certs_rotate_restart", "Always", "always"),
         ("certs_inspect_fail_on", "critical", "critical"),
+        ("certs_inspect_cluster_objects", "true", True),
+        ("certs_inspect_cluster_objects", "", False),
         ("certs_cluster", " blue ", "blue"),
     ],
 )

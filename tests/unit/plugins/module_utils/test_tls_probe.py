@@ -11,11 +11,18 @@ import ssl
 import threading
 import time
 import typing as t
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from ansible_collections.certops.kubernetes.plugins.module_utils import _tls_probe
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
-from ansible_collections.certops.kubernetes.plugins.module_utils._tls_probe import Probe, certificate_in_the_clear, served_certificate
+from ansible_collections.certops.kubernetes.plugins.module_utils._tls_probe import (
+    Probe,
+    certificate_in_the_clear,
+    chain_refusal,
+    served_certificate,
+)
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import pki
 
 
@@ -152,3 +159,35 @@ def test_very_many_records_cost_little(piece: bytes) -> None:
 )
 def test_no_certificate_in_the_clear(heard: bytes) -> None:
     assert certificate_in_the_clear(heard) is None
+
+
+def test_a_name_that_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody resolves it, and the resolver has time limits of its own."""
+    monkeypatch.setattr(_tls_probe, "served_certificate", lambda *_args: time.sleep(30))
+    before = time.monotonic()
+    with pytest.raises(CertopsError, match="slow.example:443 was not found, or did not answer, in time"):
+        Probe("slow.example", 443, None, 0.1).result()
+    assert time.monotonic() - before < 10
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("mutual", [False, True])
+def test_whether_a_chain_verifies(tmp_path: Path, version: ssl.TLSVersion, mutual: bool) -> None:
+    """Whatever its dates are, and whether the server wants to know us or not."""
+    ca, other = pki.make_ca(), pki.make_ca("other")
+    start = datetime(2001, 1, 1, tzinfo=timezone.utc)
+    pair = pki.make_leaf(ca, "x", usages=("server",), not_before=start, not_after=start + timedelta(days=1))
+    with Server(tls(tmp_path, pair, version, ca if mutual else None)) as server:
+        assert chain_refusal("127.0.0.1", server.port, "x.default.svc", 5, ca.cert_pem) is None
+        assert chain_refusal("127.0.0.1", server.port, None, 5, other.cert_pem)
+
+
+def test_of_what_was_not_seen_nothing_is_claimed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    assert chain_refusal("127.0.0.1", port, None, 1, pki.make_ca().cert_pem) is None
+    assert chain_refusal("127.0.0.1", port, "." * 300, 1, pki.make_ca().cert_pem) is None
+
+
+def test_cas_that_cannot_be_read() -> None:
+    assert "no readable certificate" in str(chain_refusal("127.0.0.1", 1, None, 1, b"garbage"))

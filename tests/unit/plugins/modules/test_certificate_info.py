@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("ansible.module_utils.basic", reason="ansible-core is not there for this Python")
 
 import yaml
+from ansible_collections.certops.kubernetes.plugins.module_utils import _survey
 from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import node_to_dict
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, StateFolder
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import Record
@@ -55,7 +56,7 @@ def run(monkeypatch: pytest.MonkeyPatch, **params: t.Any) -> dict[str, t.Any]:
 def test_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = KubeadmTree(tmp_path)
     node = tree.discover()
-    monkeypatch.setattr(certificate_info, "discover", lambda now, kubernetes_dir, etcd_unit: node)
+    monkeypatch.setattr(_survey, "discover", lambda now, kubernetes_dir, etcd_unit: node)
     result = run(monkeypatch, cluster="mine", probe_timeout_seconds=0.1)
     assert (result["failed"], result["changed"], result["problems"]) == (False, False, [])
     assert {record["cluster"] for record in result["certificates"]} == {"mine"}
@@ -94,12 +95,12 @@ def test_the_documentation_names_every_key(tmp_path: Path) -> None:
 def test_a_run_that_was_stopped_half_way(tmp_path: Path, state: str, found: str | None) -> None:
     folder = StateFolder(str(tmp_path))
     folder.save(Journal(run_id="run-1", host="h", started_at="2026-11-24T01:50:00Z", state=state, restart="auto"))
-    assert certificate_info.unfinished_run(folder) == (found, [])
+    assert _survey.unfinished_run(folder) == (found, [])
 
 
 def test_a_damaged_journal_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "runs" / "run-1").mkdir(parents=True)
     (tmp_path / "runs" / "run-1" / "journal.json").write_text("{")
-    name, problems = certificate_info.unfinished_run(StateFolder(str(tmp_path)))
+    name, problems = _survey.unfinished_run(StateFolder(str(tmp_path)))
     assert name is None
     assert [problem.code for problem in problems] == ["unreadable"]
