@@ -76,11 +76,17 @@ def read_bounded(path: str, limit: int = MAX_FILE_BYTES) -> bytes:
     except ValueError as error:  # a NUL byte, or half of a surrogate pair
         raise CertopsError("Cannot read %r: it cannot be a path. Remedy: correct the file that names it." % path) from error
     try:
+        return read_open(descriptor, path, limit)
+    finally:
+        os.close(descriptor)
+
+
+def read_open(descriptor: int, path: str, limit: int = MAX_FILE_BYTES) -> bytes:
+    """The same of a file that is open; `path` is what messages call it. Raises CertopsError."""
+    try:
         return _read_all(descriptor, path, limit)
     except OSError as error:
         raise explain(error, "read", path) from error
-    finally:
-        os.close(descriptor)
 
 
 def _read_all(descriptor: int, path: str, limit: int) -> bytes:
@@ -138,18 +144,23 @@ def replace_file(path: str, data: bytes, fallback: Attributes | None = None) -> 
         wanted = attributes_of(target)
     except MissingFile:
         wanted = fallback or Attributes(0o600, os.geteuid(), os.getegid())
-    temporary = temporary_name(target)
     try:
-        _remove_if_there(temporary)  # what a killed run left
-        try:
-            write_new(temporary, data, wanted)
-            os.replace(temporary, target)
-        except BaseException:
-            _remove_if_there(temporary)
-            raise
-        sync_directory(os.path.dirname(target))
+        put_in_place(target, data, wanted)
     except OSError as error:
         raise explain(error, "write", path) from error
+
+
+def put_in_place(target: str, data: bytes, wanted: Attributes) -> None:
+    """Write a file beside `target` and rename it over that name, which may be taken or not. Raises OSError; see `replace_file`."""
+    temporary = temporary_name(target)
+    _remove_if_there(temporary)  # what a killed run left
+    try:
+        write_new(temporary, data, wanted)
+        os.replace(temporary, target)
+    except BaseException:
+        _remove_if_there(temporary)
+        raise
+    sync_directory(os.path.dirname(target))
 
 
 def temporary_name(target: str) -> str:
@@ -295,7 +306,9 @@ __all__ = (
     "explain",
     "final_target",
     "make_private_directory",
+    "put_in_place",
     "read_bounded",
+    "read_open",
     "remove_leftover",
     "replace_file",
     "room_problem",

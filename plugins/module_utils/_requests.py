@@ -81,7 +81,7 @@ def make_requests(
         else:
             key = new_key_like(present.leaf)
             keep_key(state, run_id, name, key_to_pem(key, present.key_data or None))
-        made.append(SigningRequest(name, make_request(present.leaf, key), pem(present.leaf), validity_seconds))
+        made.append(SigningRequest(name, make_request(present.leaf.subject, key), pem(present.leaf), validity_seconds))
     return made
 
 

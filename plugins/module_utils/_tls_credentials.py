@@ -64,13 +64,13 @@ def identity_from_kubeconfig(path: str) -> Identity:
     """The identity of a kubeconfig's current context. Raises CertopsError when it has no client certificate."""
     config = parse_kubeconfig(read_bounded(path), path)
     user, cluster = config.current_user(), config.current_cluster()
-    certificate = _embedded_or_file(user.client_certificate_data, user.client_certificate, path)
-    key = _embedded_or_file(user.client_key_data, user.client_key, path)
+    certificate = embedded_or_file(user.client_certificate_data, user.client_certificate, path)
+    key = embedded_or_file(user.client_key_data, user.client_key, path)
     if certificate is None or key is None:
         raise CertopsError(
             "%s: user %r has no client certificate and key (a token or a login command does not help here)" % (path, user.name)
         )
-    ca_pem = _embedded_or_file(cluster.ca_data, cluster.ca_file, path)
+    ca_pem = embedded_or_file(cluster.ca_data, cluster.ca_file, path)
     return Identity(source=path, certificate_pem=certificate, private_key_pem=key, ca_pem=ca_pem, server=cluster.server)
 
 
@@ -132,7 +132,7 @@ def _memory_file(data: bytes) -> int:
     return descriptor
 
 
-def _embedded_or_file(data: bytes | None, name: str | None, kubeconfig: str) -> bytes | None:
+def embedded_or_file(data: bytes | None, name: str | None, kubeconfig: str) -> bytes | None:
     """Embedded data wins over a file, as in client-go; a relative file name is relative to the kubeconfig's folder."""
     if data is not None:
         return data
@@ -144,6 +144,7 @@ def _embedded_or_file(data: bytes | None, name: str | None, kubeconfig: str) -> 
 __all__ = (
     "Identity",
     "client_context",
+    "embedded_or_file",
     "identity_from_kubeconfig",
     "identity_from_pair",
 )

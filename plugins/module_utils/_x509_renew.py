@@ -115,8 +115,8 @@ def _explained() -> t.Iterator[None]:
         raise CertopsError("The certificate cannot be made again with what is installed on this node: %s." % reason.rstrip(".")) from None
 
 
-def _check_can_sign(ca_cert: Certificate, ca_key: PrivateKey, now: datetime) -> None:
-    """Everything about a CA that would make its signatures worthless."""
+def check_can_sign(ca_cert: Certificate, ca_key: PrivateKey, now: datetime) -> None:
+    """Raises CertopsError for everything about a CA that would make its signatures worthless."""
     name = render_name(ca_cert.subject)
     if not is_ca(ca_cert):
         raise CertopsError("%s is not a CA certificate, so it cannot sign. Put the CA that signs first in its file." % name)
@@ -141,28 +141,43 @@ def _sign_again(
     now, validity_seconds = validity
     if validity_seconds <= 0:
         raise CertopsError("A certificate cannot be renewed for %d seconds. Choose a validity above zero." % validity_seconds)
-    _check_can_sign(ca_cert, ca_key, now)
+    check_can_sign(ca_cert, ca_key, now)
     if is_ca(cert):
         raise CertopsError("%s is a CA, and a CA is not renewed like a certificate. Rotate the CA." % render_name(cert.subject))
     end = new_end(ca_cert, now, validity_seconds)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(cert.subject)
-        .issuer_name(ca_cert.subject)
-        .public_key(public_key)
-        .serial_number(1 + secrets.randbelow(2**_SERIAL_BITS - 1))
-        .not_valid_before(max(_whole_seconds(now) - BACKDATE, not_before(ca_cert)))
-        .not_valid_after(end)
-    )
-    for value, critical in _extensions(cert, ca_cert, public_key):
-        builder = builder.add_extension(value, critical=critical)
-    renewed = builder.sign(ca_key, signature_hash(ca_key))
+    renewed = sign(cert.subject, public_key, _extensions(cert, ca_cert, public_key), ca_cert, ca_key, (now, end))
     if names_in(renewed) != (names_in(ca_cert)[1], names_in(cert)[1]):
         raise CertopsError(
             "The names in %s or in its CA are written in a way that the cryptography library of this node cannot repeat. "
             "Renew it with kubeadm, or issue it anew with names in UTF-8." % render_name(cert.subject)
         )
     return renewed, validity_seconds > (end - _whole_seconds(now)).total_seconds()
+
+
+def sign(
+    subject: t.Any,
+    public_key: t.Any,
+    extensions: t.Sequence[tuple[t.Any, bool]],
+    ca_cert: Certificate,
+    ca_key: PrivateKey,
+    validity: tuple[datetime, datetime],
+) -> Certificate:
+    """A certificate of this CA with exactly these extensions (value, critical), valid from `BACKDATE` before the first moment to the second.
+
+    Raises what cryptography raises; whether the CA can sign is asked before (`check_can_sign`).
+    """
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(ca_cert.subject)
+        .public_key(public_key)
+        .serial_number(1 + secrets.randbelow(2**_SERIAL_BITS - 1))
+        .not_valid_before(max(_whole_seconds(validity[0]) - BACKDATE, not_before(ca_cert)))
+        .not_valid_after(validity[1])
+    )
+    for value, critical in extensions:
+        builder = builder.add_extension(value, critical=critical)
+    return builder.sign(ca_key, signature_hash(ca_key))
 
 
 def new_end(ca_cert: Certificate, now: datetime, validity_seconds: int) -> datetime:
@@ -211,7 +226,7 @@ def _extensions(cert: Certificate, ca_cert: Certificate, public_key: t.Any) -> l
     The authority key identifier is the CA's own subject key identifier; as in Go's x509.CreateCertificate there is none if
     the CA has none, and there is one, last, if only the old certificate had none.
     """
-    authority = _authority_key_identifier(ca_cert)
+    authority = authority_key_identifier(ca_cert)
     result: list[tuple[t.Any, bool]] = []
     had_authority = False
     same_key = public_bytes(cert.public_key()) == public_bytes(public_key)
@@ -229,7 +244,8 @@ def _extensions(cert: Certificate, ca_cert: Certificate, public_key: t.Any) -> l
     return result
 
 
-def _authority_key_identifier(ca_cert: Certificate) -> t.Any:
+def authority_key_identifier(ca_cert: Certificate) -> t.Any:
+    """The extension that names the key of this CA; None if the CA names none of its own."""
     own = extension_value(ca_cert, x509.SubjectKeyIdentifier)
     if own is None:
         return None
@@ -245,4 +261,16 @@ def key_to_pem(key: PrivateKey, like: bytes | None) -> bytes:
     return bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
 
 
-__all__ = ("BACKDATE", "Renewed", "key_to_pem", "new_end", "new_key_like", "renew", "renew_for_key", "signature_hash")
+__all__ = (
+    "BACKDATE",
+    "Renewed",
+    "authority_key_identifier",
+    "check_can_sign",
+    "key_to_pem",
+    "new_end",
+    "new_key_like",
+    "renew",
+    "renew_for_key",
+    "sign",
+    "signature_hash",
+)

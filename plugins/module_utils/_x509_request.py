@@ -35,13 +35,13 @@ if t.TYPE_CHECKING:
 _SHORTEST_RSA_KEY = 2048
 
 
-def make_request(cert: Certificate, key: PrivateKey) -> bytes:
-    """A request for a certificate like `cert` with this key, as PEM. Raises CertopsError."""
+def make_request(subject: t.Any, key: PrivateKey) -> bytes:
+    """A request for a certificate with this subject (an x509.Name) and this key, as PEM. Raises CertopsError."""
     try:
-        request = x509.CertificateSigningRequestBuilder().subject_name(cert.subject).sign(key, signature_hash(key))
+        request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, signature_hash(key))
         return bytes(request.public_bytes(serialization.Encoding.PEM))
     except CRYPTO_ERRORS as exc:
-        raise CertopsError("A request for %s cannot be made: %s." % (render_name(cert.subject), _reason(exc))) from None
+        raise CertopsError("A request for %s cannot be made: %s." % (render_name(subject), _reason(exc))) from None
 
 
 def grant_request(
