@@ -22,6 +22,7 @@ import ssl
 import typing as t
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from urllib.parse import urlsplit
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._documents import dig, parse_document, parse_json, texts
 from ansible_collections.certops.kubernetes.plugins.module_utils._documents import text as scalar
@@ -208,6 +209,21 @@ def split_address(address: str) -> tuple[str, int]:
     return match.group(1), int(match.group(2))
 
 
+def address_of_url(url: str) -> str:
+    """The `host:port` of a kubeconfig's server. Raises CertopsError for anything but `https://host` or `https://host:port`."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, 443 if parts.port is None else parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), None, 0
+    plain = parts.path in ("", "/") and not (parts.query or parts.fragment or "@" in parts.netloc)
+    if parts.scheme != "https" or not host or not plain or not url.isprintable():
+        raise CertopsError("%r is no address of an API server. Remedy: give one like https://api.example.com:6443." % url[:300])
+    address = "%s:%d" % ("[%s]" % host if ":" in host else host, port)
+    split_address(address)
+    return address
+
+
 def _names_match(sans: t.Iterable[tuple[str, str]], host: str, names: tuple[str, ...]) -> bool:
     for kind, value in sans:
         if kind == "DNS" and value.lower() in {host.lower(), *names}:
@@ -288,6 +304,7 @@ __all__ = (
     "ApiResponse",
     "Identity",
     "TooLarge",
+    "address_of_url",
     "certificate_validity_seconds",
     "cluster_certificate_validity_seconds",
     "cluster_configuration",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import copy
 import time
 import typing as t
@@ -24,6 +25,7 @@ from urllib.parse import quote
 from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiError
 from ansible_collections.certops.kubernetes.plugins.module_utils._documents import dig, items, text, texts
 from ansible_collections.certops.kubernetes.plugins.module_utils._lease import parse_api_time
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiClient
@@ -43,6 +45,7 @@ _PATH = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 _POLL_SECONDS = 0.2
 _LONGEST_MESSAGE = 300
 _MOST_REQUESTS = 5000
+_APPROVALS = 3  # attempts, while others write to the same request
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,75 @@ def wait_for_certificate(
         sleep(_POLL_SECONDS)
 
 
+@dataclass(frozen=True)
+class Application:
+    """What an administrator asks for, and grants: see `create_signing_request` and `approve_signing_request`."""
+
+    prefix: str
+    signer: str
+    usages: tuple[str, ...]
+    request_pem: bytes
+    seconds: int
+    reason: str
+    message: str
+
+
+def obtain_certificate(
+    client: ApiClient, application: Application, wait_seconds: float, sleep: t.Callable[[float], None] = time.sleep
+) -> tuple[bytes, str | None]:
+    """Ask for a certificate, approve that, wait for it, and remove the request whatever came of it.
+
+    Returns the certificate as PEM, and why the request could not be removed (None: it was). Raises ApiError; of what is forbidden it
+    names the permission.
+    """
+    signer = application.signer
+    with _allowed("ask for a certificate", "create on certificatesigningrequests"):
+        request = create_signing_request(
+            client, application.prefix, signer, application.usages, application.request_pem, application.seconds
+        )
+    try:
+        _approve(client, request, application)
+        with _allowed("look for the certificate", "get on certificatesigningrequests"):
+            certificate = wait_for_certificate(client, request.name, wait_seconds, sleep=sleep)
+    except BaseException:
+        with contextlib.suppress(CertopsError):
+            delete_signing_request(client, request.name)
+        raise
+    try:
+        with _allowed("remove the request %s" % request.name, "delete on certificatesigningrequests"):
+            delete_signing_request(client, request.name)
+    except CertopsError as exc:
+        return certificate, str(exc)
+    return certificate, None
+
+
+def _approve(client: ApiClient, request: SigningRequest, application: Application) -> None:
+    """Approve a request, read again whenever somebody changed it in between."""
+    lacking = "update on certificatesigningrequests/approval, or approve on signers named %s" % application.signer
+    for left in reversed(range(_APPROVALS)):
+        try:
+            with _allowed("approve the request %s" % request.name, lacking):
+                return approve_signing_request(client, request, application.reason, application.message)
+        except ApiError as exc:
+            if exc.status != 409 or not left:
+                raise
+        request = read_signing_request(client, request.name)
+        if request.state != PENDING:
+            return None  # what came of it is told while its certificate is waited for
+    return None
+
+
+@contextlib.contextmanager
+def _allowed(attempt: str, permission: str) -> t.Iterator[None]:
+    try:
+        yield
+    except ApiError as exc:
+        if exc.status != 403:
+            raise
+        said = "it may not %s: it lacks the permission %s (certificates.k8s.io), or an admission plugin forbids it" % (attempt, permission)
+        raise ApiError("%s; %s. Remedy: grant it, or take another kubeconfig" % (exc, said), status=403) from exc
+
+
 def delete_signing_request(client: ApiClient, name: str) -> None:
     """Remove a request; nothing happens when it is gone. Raises ApiError."""
     try:
@@ -188,11 +260,13 @@ __all__ = (
     "KUBELET_SERVING",
     "PENDING",
     "SHORTEST_SECONDS",
+    "Application",
     "SigningRequest",
     "approve_signing_request",
     "create_signing_request",
     "delete_signing_request",
     "list_signing_requests",
+    "obtain_certificate",
     "read_signing_request",
     "wait_for_certificate",
 )

@@ -122,12 +122,12 @@ def _difference(item: Item) -> dict[str, str]:
     return {
         "before_header": item.name,
         "after_header": item.name,
-        "before": _text(item.before),
-        "after": _text(item.after),
+        "before": facts_text(item.before),
+        "after": facts_text(item.after),
     }
 
 
-def _text(facts: dict[str, t.Any]) -> str:
+def facts_text(facts: dict[str, t.Any]) -> str:
     """One fact a line; what is not known before it is made is said to be new."""
     if facts["fingerprint_sha256"] is None:
         lines = ["subject: %s" % facts["subject"], "a new certificate valid until %s" % facts["not_after"]]
@@ -136,4 +136,4 @@ def _text(facts: dict[str, t.Any]) -> str:
     return "".join(line + "\n" for line in lines)
 
 
-__all__ = ("RotationFailed", "empty_result", "predicted_result", "result_of")
+__all__ = ("RotationFailed", "empty_result", "facts_text", "predicted_result", "result_of")

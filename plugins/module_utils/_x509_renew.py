@@ -162,7 +162,7 @@ def sign(
     ca_key: PrivateKey,
     validity: tuple[datetime, datetime],
 ) -> Certificate:
-    """A certificate of this CA with exactly these extensions (value, critical), valid from `BACKDATE` before the first moment to the second.
+    """A certificate of this CA with exactly these extensions (value, critical), valid from `BACKDATE` before the first moment on.
 
     Raises what cryptography raises; whether the CA can sign is asked before (`check_can_sign`).
     """

@@ -207,3 +207,15 @@ def make_leaf(
         leaf_extensions(ca, usages, sans) if extensions is None else extensions,
     )
     return Pair(cert, private_key)
+
+
+def sign_request(ca: Pair, request_pem: bytes, seconds: int, limit: int = 365 * 86400) -> bytes:
+    """What kube-controller-manager's signer makes of a request for a client: the subject as it is, never beyond the CA, as PEM."""
+    request = x509.load_pem_x509_csr(request_pem)
+    assert request.is_signature_valid
+    start = _now() - timedelta(minutes=5)
+    seconds = min(seconds, limit)
+    end = _now() + timedelta(seconds=seconds) - (timedelta(0) if seconds < 8 * 3600 else timedelta(minutes=5))
+    usage = (key_usage("digital_signature"), True)
+    extensions = [usage, *leaf_extensions(ca, ("client",), ())[1:]]
+    return Pair(_sign(request.subject, ca.cert.subject, request.public_key(), ca.key, (start, end), None, extensions), None).cert_pem

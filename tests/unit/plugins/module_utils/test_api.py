@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.certops.kubernetes.plugins.module_utils import _api
-from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiClient, ApiError, Identity
+from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiClient, ApiError, Identity, address_of_url
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import pki
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_api import (
@@ -326,3 +326,24 @@ def test_whoami_of_a_server_that_does_not_say(ca: pki.Pair, monkeypatch: pytest.
 def test_a_host_that_cannot_be_resolved_is_explained(host: str) -> None:
     with pytest.raises(ApiError, match="https"):
         ApiClient(host + ":1", timeout=2).request("GET", "/")
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("https://192.0.2.7:6443", "192.0.2.7:6443"),
+        ("https://api.example.com/", "api.example.com:443"),
+        ("https://[2001:db8::1]:6443", "[2001:db8::1]:6443"),
+    ],
+)
+def test_the_address_in_a_kubeconfigs_server(url: str, address: str) -> None:
+    assert address_of_url(url) == address
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "http://a", "https://", "a:6443", "https://a/path", "https://u@a", "https://a:x", "https://a:99999", "https://[a", "https://a\n"],
+)
+def test_a_server_that_is_no_address(url: str) -> None:
+    with pytest.raises(CertopsError, match="is no address of an API server"):
+        address_of_url(url)
