@@ -195,7 +195,7 @@ def test_an_administrator_with_a_token(cluster: Cluster) -> None:
 def test_no_key_is_in_anything_that_is_said(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], signer: str, outcome: str
 ) -> None:
-    keys = [pki.new_key() for _ in range(2)]
+    keys = [pki.new_key(), pki.new_key()]
     made = iter(keys)
     monkeypatch.setattr(_issue, "new_key", lambda _algorithm: next(made))
     signers(cluster, signer)
