@@ -50,6 +50,13 @@ def test_each_pair_matches_and_verifies(leaf: str, ca: str) -> None:
     assert cluster.on_node("stat", "-c", "%a %U:%G", f"{pki}/{leaf[:-4]}.key").split() == ["600", "root:root"]
 
 
+def test_nothing_is_found_on_a_node_of_kubeadm() -> None:
+    """No false alarm about what it made, and what was renewed after it."""
+    report = cluster.newest_report("rotate")
+    assert {record["name"]: record["findings"] for record in report["records"] if record["findings"]} == {}
+    assert report["problems"] == []
+
+
 def test_the_copy_of_admin_conf_is_valid() -> None:
     """The API server takes it for the administrator's, and it is no other file than before: who may read it is the same."""
     assert "kubernetes-admin" in cluster.kubectl("auth", "whoami", "-o", "json", config="/root/.kube/config")
