@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
 from dataclasses import dataclass
@@ -50,6 +51,11 @@ class Attributes:
     uid: int
     gid: int
     labels: tuple[tuple[str, bytes], ...] = ()
+
+
+def sha256(data: bytes) -> str:
+    """Lower-case hexadecimal SHA-256."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def explain(error: OSError, attempt: str, path: str) -> CertopsError:
@@ -312,6 +318,7 @@ __all__ = (
     "remove_leftover",
     "replace_file",
     "room_problem",
+    "sha256",
     "sync_directory",
     "temporary_name",
     "write_new",

@@ -35,6 +35,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._etcd import (
     members,
     status_problem,
 )
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_api import check_node_itself, has_own_identity
 from ansible_collections.certops.kubernetes.plugins.module_utils._lease import get_lease
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._node_objects import (
@@ -87,6 +88,8 @@ def check_health(node: Node, now: datetime, planned: t.Sequence[str] = (), surro
         if component is not None and component.flag("leader-elect") != "false":
             steps.append(functools.partial(_check_lease, node, component, now))
     steps.append(lambda: _check_kubelet(node, now))
+    if "kube-apiserver" not in node.components and has_own_identity(node):
+        steps.append(lambda: check_node_itself(node, now, expired_credentials(node, _KUBELET_CREDENTIALS, now)))
     with ThreadPoolExecutor(len(steps)) as pool:
         answers = list(pool.map(lambda step: step(), steps))
     checks = [check for answer in answers for check in (answer if isinstance(answer, list) else [answer])]

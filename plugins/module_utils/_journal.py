@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -31,6 +30,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._files import (
     make_private_directory,
     read_bounded,
     replace_file,
+    sha256,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 
@@ -62,6 +62,7 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "str | None": (str, type(None)),
     "int": (int,),
+    "bool": (bool,),
     "float | None": (int, float, type(None)),
     "dict[str, t.Any]": (dict,),
 }
@@ -71,7 +72,10 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}\Z")
 
 @dataclass(frozen=True)
 class ReplacedFile:
-    """A file that a run replaces, and where its old content is. Paths are absolute, with symbolic links followed."""
+    """A file that a run replaces, and where its old content is. Paths are absolute, with symbolic links followed.
+
+    Of a symbolic link that is replaced itself (`link`) the content is where it leads.
+    """
 
     path: str
     backup: str | None  # None: there was no such file
@@ -80,6 +84,7 @@ class ReplacedFile:
     mode: int
     uid: int
     gid: int
+    link: bool = False
 
     @property
     def attributes(self) -> Attributes:
@@ -130,11 +135,6 @@ class Journal:
     def names(self) -> tuple[str, ...]:
         """The names of its certificates."""
         return tuple(item.name for item in self.items)
-
-
-def sha256(data: bytes) -> str:
-    """Lower-case hexadecimal SHA-256."""
-    return hashlib.sha256(data).hexdigest()
 
 
 class StateFolder:

@@ -29,6 +29,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._documents impo
 from ansible_collections.certops.kubernetes.plugins.module_utils._etcd import etcd_servers, members_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._health import Health, check_health
 from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import Thresholds, inspect_node
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_api import KUBELET_CREDENTIAL, ask_signer, identity_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._other_tools import (
     running_kubeadm,
@@ -38,6 +39,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._other_tools im
 from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credentials import identity_from_kubeconfig, identity_from_pair
 
 if t.TYPE_CHECKING:
+    from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_client import AskSigner
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Credential, Node, Record
 
 _API_TIMEOUT_SECONDS = 5.0
@@ -67,6 +69,7 @@ class NodeAccess:
     client_proof: t.Callable[[Node, str, str], ClientProof]  # a credential's name, its fingerprint
     expired: t.Callable[[Node, t.Sequence[str]], t.Sequence[str]]
     validity_seconds: t.Callable[[Node], int | None]
+    ask_signer: AskSigner  # the cluster's, with the identity of the node's kubelet
     other_tools: t.Callable[[], t.Sequence[str]]  # what else changes certificates here now or soon, as sentences
     now: t.Callable[[], datetime]
     monotonic: t.Callable[[], float]
@@ -93,6 +96,7 @@ def node_access(kubernetes_dir: str, stop_timeout: float, start_timeout: float) 
         client_proof=client_proof,
         expired=lambda node, names: expired_credentials(node, names, _now()),
         validity_seconds=_cluster_validity,
+        ask_signer=ask_signer,
         other_tools=lambda: [*running_kubeadm(), *scheduled_shutdown(_now()), *systemd_obstacles(_now())],
         now=_now,
         monotonic=time.monotonic,
@@ -125,6 +129,8 @@ def client_proof(node: Node, name: str, fingerprint: str) -> ClientProof:
     try:
         if credential.kind == "pair" and credential.presented_to == "etcd":
             return _etcd_proof(node, credential)
+        if name == KUBELET_CREDENTIAL:
+            return ClientProof(*identity_problem(node, fingerprint))
         if "kube-apiserver" not in node.components:
             return UNKNOWN
         if credential.kind == "kubeconfig" and credential.component == "user":

@@ -13,9 +13,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.certops.kubernetes.plugins.module_utils import _journal as journaling
-from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, read_bounded
-from ansible_collections.certops.kubernetes.plugins.module_utils._journal import sha256
-from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._replacement import holds
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, StateFolder
@@ -89,26 +87,17 @@ def _end(journal: Journal, transaction: Transaction) -> Recovered:
 def _goes_forward(journal: Journal) -> bool:
     """Forward if everything was written, and nothing of it has been put back since."""
     if journal.state == journaling.APPLYING:  # killed before it could say that all was written
-        return all(_holds(file.path, file.sha256_after) for file in journal.files)
-    return journal.state in _FORWARD and not any(_holds(file.path, file.sha256_before) for file in journal.files)
+        return all(holds(file, file.sha256_after) for file in journal.files)
+    return journal.state in _FORWARD and not any(holds(file, file.sha256_before) for file in journal.files)
 
 
 def _without_foreign(journal: Journal) -> Journal:
     """Leave out what somebody else has replaced since: that is theirs."""
-    ours = tuple(file for file in journal.files if _holds(file.path, file.sha256_after))
+    ours = tuple(file for file in journal.files if holds(file, file.sha256_after))
     if len(ours) == len(journal.files):
         return journal
     # Which file belongs to which item is not in the journal; whoever replaced one has replaced the certificate too.
     return dataclasses.replace(journal, files=ours, items=tuple(item for item in journal.items if item.action == "activate"))
-
-
-def _holds(path: str, wanted: str | None) -> bool:
-    try:
-        return sha256(read_bounded(path)) == wanted
-    except MissingFile:
-        return wanted is None
-    except CertopsError:
-        return False
 
 
 __all__ = ("Recovered", "outlook", "recover")

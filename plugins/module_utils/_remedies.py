@@ -27,20 +27,29 @@ _CONFIGURATION = "the cluster's ClusterConfiguration (kubectl -n kube-system get
 
 def renewed(credential: Credential, renewable: Renewability) -> str:
     """How this certificate gets renewed."""
+    by_kubelet = "The kubelet renews it by itself after 70 to 90 % of its lifetime: if it did not, "
     if renewable.renewable:
-        return RENEW
+        return by_kubelet + "certops.kubernetes.rotate does." if credential.managed_by == "kubelet" else RENEW
     if credential.kind == "ca":
         return "Rotate this certificate authority before it ends; everything that it signed ends with it."
     if credential.self_signed_is_normal:
         return "Move the file and its key away and restart the kubelet: it makes new ones."
     if credential.managed_by == "kubelet":
-        return "The kubelet renews it by itself after 70 to 90 % of its lifetime: if it did not, look at its log and at rotateCertificates."
+        return by_kubelet + "look at its log and at rotateCertificates."
     if renewable.externally_managed:
         return (
             "certops.kubernetes.rotate has it signed where the key of its CA is kept, if that host is in its run (here: %s)."
             % renewable.because
         )
     return "It cannot be renewed here yet: %s." % renewable.because
+
+
+def new_kubeconfig(node_name: str | None) -> str:
+    """The way out for a kubelet that cannot ask for a certificate any more, as the end of a sentence."""
+    return (
+        "make this node a new kubelet.conf where the CA's key is (kubeadm kubeconfig user --org system:nodes --client-name system:node:%s)"
+        " and restart the kubelet" % (node_name or "NAME")
+    )
 
 
 def made_anew(credential: Credential, node: Node) -> str:
@@ -51,10 +60,8 @@ def made_anew(credential: Credential, node: Node) -> str:
         what = "the file" if credential.kind == "kubeconfig" else "it and its key"
         return "Renewing keeps what it says. Move %s away, run kubeadm init phase %s with %s%s." % (what, phase, _CONFIGURATION, restart)
     if credential.managed_by == "kubelet":
-        return (
-            "The kubelet's renewals keep what it says. Make this node a new kubelet.conf where the CA's key is (kubeadm kubeconfig user"
-            " --org system:nodes --client-name system:node:%s) and restart the kubelet." % (node.name or "NAME")
-        )
+        way = new_kubeconfig(node.name)
+        return "The kubelet's renewals keep what it says. %s." % (way[:1].upper() + way[1:])
     return "Renewing keeps what it says: have its CA sign another one, by whatever made this one."
 
 
@@ -69,4 +76,4 @@ def _kubeadm_phase(credential: Credential, kubernetes_dir: str) -> str | None:
     return None
 
 
-__all__ = ("RENEW", "made_anew", "renewed")
+__all__ = ("RENEW", "made_anew", "new_kubeconfig", "renewed")

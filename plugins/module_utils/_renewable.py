@@ -12,8 +12,10 @@ import os
 import typing as t
 from dataclasses import dataclass
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_api import KUBELET_CREDENTIAL
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, ETCD
 from ansible_collections.certops.kubernetes.plugins.module_utils._material import issuers_of, read_material
+from ansible_collections.certops.kubernetes.plugins.module_utils._remedies import new_kubeconfig
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import chain_problem, not_after
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
@@ -43,6 +45,8 @@ def renewability(
         return Renewability(False, "certificate authorities are rotated by a procedure of their own", external)
     if credential.kind == "signing-key":
         return Renewability(False, "service-account keys are rotated by a procedure of their own")
+    if credential.name == KUBELET_CREDENTIAL:
+        return _kubelet_client(credential, material, node, materials, now)
     if credential.managed_by is not None:
         return Renewability(False, _managed(credential))
     problem = _own_problem(credential, material)
@@ -69,6 +73,25 @@ def _managed(credential: Credential) -> str:
         "the %s renews it itself" % credential.managed_by
         if credential.managed_by == "kubelet"
         else "it belongs to %s" % credential.managed_by
+    )
+
+
+def _kubelet_client(
+    credential: Credential, material: Material, node: Node, materials: t.Mapping[str, Material], now: datetime
+) -> Renewability:
+    """The cluster's signer renews it while it is valid; once it has expired, only a CA whose key is on this node does."""
+    if material.leaf is None:
+        return Renewability(False, "there is no certificate to renew: %s" % (material.problem or "nothing was found").rstrip("."))
+    ca = node.credentials.get(credential.ca or "")
+    if not_after(material.leaf) > now:
+        issuers = issuers_of(material.leaf, materials[ca.name].certificates) if ca is not None else None
+        return Renewability(True) if issuers or issuers is None else Renewability(False, "the CA on this node did not sign it")
+    by_ca = _by_ca(ca, material, materials[ca.name], now) if ca is not None else Renewability(False, "no CA was found on this node")
+    if by_ca.renewable:
+        return by_ca
+    return Renewability(
+        False,
+        "it has expired, so that the cluster takes no request from this kubelet, and %s: %s" % (by_ca.because, new_kubeconfig(node.name)),
     )
 
 

@@ -72,10 +72,14 @@ class Policy:
 
 @dataclass(frozen=True)
 class NewFile:
-    """What a file will hold. `path` has its symbolic links followed. The content may be a private key: never shown."""
+    """What a file will hold. `path` has its symbolic links followed. The content may be a private key: never shown.
+
+    `link`: it is a symbolic link itself, and its content is where it leads.
+    """
 
     path: str
     data: bytes = field(repr=False)
+    link: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ def _look_at_all(node: Node, wanted: t.Sequence[Wanted], now: datetime) -> tuple
         try:
             credential = _credential(node, item)
             present = look_at(credential)
-            _check_fingerprint(item, present)
+            check_fingerprint(item, present)
             signer: Signer | Authority | None = None
             if item.action == RENEW:
                 _check_key_is_its_own(node, credential)
@@ -176,7 +180,19 @@ def _credential(node: Node, item: Wanted) -> Credential:
         raise CertopsError("it is renewed by %s itself. Remedy: leave it out of the plan." % credential.managed_by)
     if credential.kind not in ("pair", "kubeconfig") or credential.ca is None:
         raise CertopsError("a %s is not renewed by this module. Remedy: leave it out of the plan." % credential.kind)
+    if in_one_file(credential):
+        raise CertopsError(
+            "its key is not in a file of its own beside %s, which is not supported. Remedy: renew it with the tool that made it."
+            % credential.cert_path,
+        )
     return credential
+
+
+def in_one_file(credential: Credential) -> bool:
+    """Whether a pair's certificate and key are in the same file, as kubelets write them."""
+    if credential.kind != "pair" or credential.key_path is None:
+        return False
+    return final_target(credential.key_path) == final_target(credential.cert_path)
 
 
 def look_at(credential: Credential) -> Present:
@@ -185,11 +201,10 @@ def look_at(credential: Credential) -> Present:
     if credential.kind == "kubeconfig":
         return _look_at_kubeconfig(credential, data)
     leaf = parse_certificates(data, credential.cert_path)[0]
-    if credential.key_path is None or final_target(credential.key_path) == final_target(credential.cert_path):
-        raise CertopsError(
-            "its key is not in a file of its own beside %s, which is not supported. Remedy: renew it with the tool that made it."
-            % credential.cert_path,
-        )
+    if credential.key_path is None:
+        raise CertopsError("where its key is, is not known. Remedy: renew it with the tool that made it.")
+    if in_one_file(credential):
+        return Present(credential, leaf, b"", None, data, data)
     end = _END_OF_CERTIFICATE.search(data)
     tail = data[end.end() :] if end else b""
     try:
@@ -212,7 +227,8 @@ def _look_at_kubeconfig(credential: Credential, data: bytes) -> Present:
     return Present(credential, leaf, tail, user.name, data, user.client_key_data)
 
 
-def _check_fingerprint(item: Wanted, present: Present) -> None:
+def check_fingerprint(item: Wanted, present: Present) -> None:
+    """Refuse (CertopsError) what is not the certificate that the plan saw."""
     actual = describe(present.leaf).fingerprint_sha256
     if item.fingerprint_sha256 and item.fingerprint_sha256.lower() != actual:
         raise CertopsError(
@@ -372,7 +388,9 @@ __all__ = (
     "Renewal",
     "Signer",
     "Wanted",
+    "check_fingerprint",
     "facts",
+    "in_one_file",
     "kept_key",
     "load_authority",
     "load_signer",

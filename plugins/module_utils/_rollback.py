@@ -9,16 +9,18 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.certops.kubernetes.plugins.module_utils import _journal as journaling
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, final_target, read_bounded
-from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item, Journal, StateFolder, sha256
+from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item, Journal, ReplacedFile, StateFolder, sha256
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import outlook
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, RESTORE, NewFile, Renewal, facts, look_at
+from ansible_collections.certops.kubernetes.plugins.module_utils._replacement import content, holds
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import empty_result, predicted_result
 from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import (
     Request,
@@ -132,48 +134,40 @@ def _chosen(state: StateFolder, request: RollbackRequest) -> Journal | None:
 
 def _restorations(access: NodeAccess, node: Node, journal: Journal, request: RollbackRequest) -> list[Renewal]:
     """What to write to have the run's old files again; empty when they are there already. Raises CertopsError."""
-    contents = _contents(node, journal)
-    if all(_holds(path, data) for path, data in contents.items()):
+    files = _contents(node, journal)
+    if all(_holds(file) for file in files):
         return []
     items = [item for item in journal.items if item.action != ACTIVATE]
     problems = [problem for item in items for problem in _problems(access, node, journal, item, request.allow_expired)]
     if problems:
         raise CertopsError("Refused, nothing was changed: the backup of run %s cannot be used. %s" % (journal.run_id, " ".join(problems)))
-    files = tuple(NewFile(path, data) for path, data in contents.items())
     return [
         Renewal(Item(item.name, RESTORE, _facts_now(node, item.name), item.before), files if index == 0 else ())
         for index, item in enumerate(items)
     ]
 
 
-def _contents(node: Node, journal: Journal) -> dict[str, bytes]:
-    """Path -> old content, each verified against the journal's hash."""
-    contents = {}
+def _contents(node: Node, journal: Journal) -> tuple[NewFile, ...]:
+    """The old contents, each verified against the journal's hash."""
+    contents = []
     own = {final_target(path) for one in node.credentials.values() for path in (one.cert_path, one.key_path) if path}
     for file in journal.files:
         if file.backup is None:
             continue  # there was no such file; the new one does no harm
-        if file.path not in own and not _has_hash(file.path, file.sha256_after):
+        if file.path not in own and not file.link and not holds(file, file.sha256_after):
             continue  # a copy of a kubeconfig that somebody has changed since: the rest of it is theirs
         data = read_bounded(file.backup)
         if sha256(data) != file.sha256_before:
             raise CertopsError(
                 "The backup %s is damaged (its hash is not the one in the journal). Remedy: name another run." % file.backup,
             )
-        contents[file.path] = data
-    return contents
+        contents.append(NewFile(file.path, data, file.link))
+    return tuple(contents)
 
 
-def _has_hash(path: str, expected: str) -> bool:
+def _holds(file: NewFile) -> bool:
     try:
-        return sha256(read_bounded(path)) == expected
-    except CertopsError:
-        return False
-
-
-def _holds(path: str, data: bytes) -> bool:
-    try:
-        return read_bounded(path) == data
+        return content(file.path, file.link) == file.data
     except CertopsError:
         return False
 
@@ -195,14 +189,22 @@ def _problems(access: NodeAccess, node: Node, journal: Journal, item: Item, allo
 
 
 def _in_backup(credential: Credential, journal: Journal) -> Credential:
-    """The same credential as it lies in the backup; what the run did not replace lies where it is."""
-    backups = {file.path: file.backup for file in journal.files if file.backup is not None}
+    """The same credential as it lies in the backup, or where its link led; what the run did not replace lies where it is."""
+    links = {file.path: _target(file) for file in journal.files if file.link}
+    backups = {file.path: file.backup for file in journal.files if file.backup is not None and not file.link}
+
+    def before(path: str) -> str:
+        led = links.get(path, path)
+        return backups.get(final_target(led), led)
+
     key_path = credential.key_path
-    return dataclasses.replace(
-        credential,
-        cert_path=backups.get(final_target(credential.cert_path), credential.cert_path),
-        key_path=None if key_path is None else backups.get(final_target(key_path), key_path),
-    )
+    return dataclasses.replace(credential, cert_path=before(credential.cert_path), key_path=None if key_path is None else before(key_path))
+
+
+def _target(file: ReplacedFile) -> str:
+    """Where a link led before the run."""
+    led = os.fsdecode(read_bounded(str(file.backup)))
+    return os.path.join(os.path.dirname(file.path), led)
 
 
 def _facts_now(node: Node, name: str) -> dict[str, t.Any]:

@@ -21,6 +21,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils import _journal
 from ansible_collections.certops.kubernetes.plugins.module_utils._copies import with_copies
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import room_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, StateFolder, Touched
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_client import all_renewals
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._pending import forget_keys, kept_pending_key
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
@@ -32,7 +33,6 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import
     Policy,
     Renewal,
     Wanted,
-    renewals,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._replaceable import link_warnings, replace_problems
 from ansible_collections.certops.kubernetes.plugins.module_utils._restarts import NEVER, decide, record_processes
@@ -79,7 +79,8 @@ def rotate(access: NodeAccess, state: StateFolder, request: Request, limits: Lim
             report = [entry.report() for entry in recovered]
             return dict(empty_result(request.run_id), changed=bool(recovered), recovered=report, warnings=done)
         node = access.discover()
-        made, copies, left = with_copies(node, renewals(node, wanted, _policy(access, node, request)), request.copies)
+        new = all_renewals(node, wanted, _policy(access, node, request), access.ask_signer)
+        made, copies, left = with_copies(node, new, request.copies)
         check_before(access, state, node, made, request.restart)
         refuse_unhealthy(access, node, made, request.health_seconds)
         linked = link_warnings(file.path for file in unique_files(made))
@@ -93,7 +94,8 @@ def predict(access: NodeAccess, state: StateFolder, request: Request) -> dict[st
     refuse_held(state)
     unfinished = outlook(state)
     node = access.discover()
-    made = renewals(node, request.items, _policy(access, node, request), predict=True) if request.items else []
+    policy = _policy(access, node, request) if request.items else None
+    made = all_renewals(node, request.items, policy, access.ask_signer, predict=True) if policy else []
     made, copies, left = with_copies(node, made, request.copies)
     check_before(access, state, node, made, request.restart)
     result = predicted_result(request.run_id, made, expected_restarts(access, node, made, request.restart), unfinished, request.restart)

@@ -222,6 +222,7 @@ class FakeNode:
             client_proof=self.client_proof,
             expired=lambda _node, _names: [],
             validity_seconds=lambda _node: None,
+            ask_signer=lambda _node, _request, _usages, _seconds: b"",
             other_tools=lambda: self.other_tools,
             now=lambda: datetime.now(timezone.utc),
             monotonic=lambda: self.time,

@@ -167,7 +167,7 @@ def test_a_file_that_somebody_changes_meanwhile(node: FakeNode, monkeypatch: pyt
             path.write_bytes(foreign)
         real(target, data, *args)
 
-    monkeypatch.setattr("ansible_collections.certops.kubernetes.plugins.module_utils._transaction.replace_file", replace)
+    monkeypatch.setattr("ansible_collections.certops.kubernetes.plugins.module_utils._replacement.replace_file", replace)
     with pytest.raises(RotationFailed, match="changed by somebody else"):
         run(node)
     assert path.read_bytes() == foreign
@@ -187,7 +187,7 @@ def test_a_request_to_end_is_heard_before_everything_is_written(node: FakeNode, 
         real(target, data, *args)
 
     handler = signal.getsignal(number)
-    monkeypatch.setattr("ansible_collections.certops.kubernetes.plugins.module_utils._transaction.replace_file", replace)
+    monkeypatch.setattr("ansible_collections.certops.kubernetes.plugins.module_utils._replacement.replace_file", replace)
     assert signal.Signals(number).name in str(assert_rolled_back(node, before))
     assert signal.getsignal(number) == handler
 

@@ -1,0 +1,83 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The node for the tests of the transaction, with a kubelet that has a client certificate as kubelets write it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing as t
+from datetime import datetime, timedelta, timezone
+
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import Credential, Node, Record
+from ansible_collections.certops.kubernetes.plugins.module_utils._node_access import NodeAccess
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import load_private_key, parse_certificates
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_request import grant_request
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import pki
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_node import FakeNode
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+CLIENT = "kubelet-client"
+
+
+class KubeletNode(FakeNode):
+    """The node. `asked` holds what the cluster's signer was asked for: usages and seconds."""
+
+    def __init__(self, root: Path, left: timedelta = timedelta(days=3), key: str = "EC-256") -> None:
+        """`left` is how long the client certificate is still valid."""
+        super().__init__(root)
+        self.asked: list[tuple[tuple[str, ...], int]] = []
+        end = datetime.now(timezone.utc) + left
+        pair = pki.make_leaf(
+            self.authorities["ca"],
+            "system:node:n1",
+            organization="system:nodes",
+            not_before=end - timedelta(days=300),
+            not_after=end,
+            key=key,
+        )
+        self.folder = self.path("kubelet")
+        self.folder.mkdir()
+        self.old = self.folder / "kubelet-client-2026-01-02-03-04-05.pem"
+        self.old.write_bytes(pair.cert_pem + pair.key_pem)
+        self.old.chmod(0o600)
+        self.link = self.folder / "kubelet-client-current.pem"
+        self.link.symlink_to(self.old)
+        self.kubelet_reads = {CLIENT: "self"}
+        self.run_kubelet(**self.kubelet_reads)
+
+    def credential(self, name: str) -> Credential:
+        """As discovery finds it."""
+        if name != CLIENT:
+            return super().credential(name)
+        path = str(self.link)
+        return Credential(CLIENT, "pair", path, path, "client", "kubelet", "ca", presented_to="kube-apiserver", managed_by="kubelet")
+
+    def discover(self) -> Node:
+        """The node as it is now."""
+        node = super().discover()
+        return dataclasses.replace(node, credentials={**node.credentials, CLIENT: self._with_kubelet(self.credential(CLIENT))})
+
+    def inspect(self, node: Node) -> list[Record]:
+        """With the kubelet's."""
+        return [*super().inspect(node), self._record(CLIENT, node)]
+
+    def sign(self, _node: Node, request: bytes, usages: t.Sequence[str], seconds: int) -> bytes:
+        """The cluster's signer, which has the same CA."""
+        self.asked.append((tuple(usages), seconds))
+        ca = self.authorities["ca"]
+        old = parse_certificates(self.link.read_bytes(), "old")[0]
+        certificate, key = parse_certificates(ca.cert_pem, "ca")[0], load_private_key(ca.key_pem, "ca")
+        return grant_request(request, old, certificate, key, datetime.now(timezone.utc), seconds)
+
+    def access(self) -> NodeAccess:
+        """This node for a transaction."""
+        return dataclasses.replace(super().access(), ask_signer=self.sign)
+
+    def pems(self) -> set[str]:
+        """What lies in the kubelet's folder, where links lead too."""
+        return {"%s -> %s" % (path.name, os.readlink(path)) if path.is_symlink() else path.name for path in self.folder.iterdir()}
