@@ -46,17 +46,23 @@ def rotation_plan(
     selected = _selected(records, policy.get("select"))
     ca_seconds = {(record["host"], record["name"]): record["seconds_left"] for record in records if record["usage"] == "ca"}
     signers = _signers(records, nodes or {})
+    granted = [node["signing_seconds"] for node in (nodes or {}).values() if node.get("signing_seconds")]
     entries = []
     for record in records:
         node = (nodes or {}).get(record["host"]) or {}
         limits = _Limits(
             threshold=policy["renew_before_days"] * DAY,
-            validity=_validity_seconds(policy, node),
+            validity=min([_validity_seconds(policy, node), *(granted if _asks_the_cluster(record) else ())]),
             ca_left=ca_seconds.get((record["host"], record["ca"])),
         )
         signer = signers.get((record["host"], record["ca"])) if _signable_elsewhere(record) else None
         entries.append(_entry(record, policy, limits, selected is None or _identity(record) in selected, signer))
     return entries + [_repair(host, node) for host, node in (nodes or {}).items() if node.get("unfinished_run")]
+
+
+def _asks_the_cluster(record: Record) -> bool:
+    """Whether the cluster's signer renews it, which has its own idea of how long that is valid; an expired one is signed by a CA here."""
+    return record["name"] == "kubelet-client" and (record["seconds_left"] or 0) > 0
 
 
 def _signers(records: t.Sequence[Record], nodes: t.Mapping[str, t.Mapping[str, t.Any]]) -> dict[tuple[str, str], str]:
@@ -253,7 +259,7 @@ def _renewal_worth_it(due: str, limits: _Limits) -> tuple[str, str, str]:
         "report",
         "validity_below_threshold",
         "%s, but a new certificate would be valid for %s and due again at once: raise certs_rotate_validity_days or the cluster's "
-        "certificateValidityPeriod, or lower certs_rotate_renew_before_days" % (due, duration(limits.validity)),
+        "certificateValidityPeriod (of a kubelet's: --cluster-signing-duration of the kube-controller-manager), or lower certs_rotate_renew_before_days" % (due, duration(limits.validity)),
     )
 
 

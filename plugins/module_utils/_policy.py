@@ -115,6 +115,19 @@ def _as_int(value: t.Any) -> int | None:
     return int(text) if _NUMBER.match(text) else None
 
 
+def _serial(value: t.Any) -> t.Any:
+    """How many hosts at a time: a number, or a percentage as Ansible's `serial` takes it."""
+    allowed = "a whole number, 1 or more, or a percentage such as 25%"
+    text = str(value).strip()
+    percentage = _as_int(text[:-1]) if text.endswith("%") and not isinstance(value, bool) else None
+    if percentage is not None and 1 <= percentage <= 100:
+        return "%d%%" % percentage
+    try:
+        return _whole_number(1)(value)
+    except _Bad:
+        raise _Bad(allowed) from None
+
+
 def _number_or(word: str, minimum: int) -> t.Callable[[t.Any], t.Any]:
     number = _whole_number(minimum)
 
@@ -209,6 +222,7 @@ OPTIONS: dict[str, Option] = {
     "certs_rotate_kubeconfig_copies": Option([COPY_OF_ROOT], _paths),
     "certs_rotate_rollback_run_id": Option(None, _text),
     "certs_rotate_take_over_lock": Option(False, _truth),
+    "certs_rotate_worker_serial": Option(1, _serial),
     "certs_report_dir": Option(None, _text),
     "certs_report_host": Option("localhost", _text),
 }

@@ -15,6 +15,7 @@ import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._access import api_client
+from ansible_collections.certops.kubernetes.plugins.module_utils._api import parse_go_duration
 from ansible_collections.certops.kubernetes.plugins.module_utils._asked import Asked
 from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
 from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import (
@@ -25,7 +26,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._inspection imp
     record_to_dict,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import StateFolder
-from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER
+from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, CONTROLLER_MANAGER
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Finding
 from ansible_collections.certops.kubernetes.plugins.module_utils._object_inspection import NONE, inspect_objects
 from ansible_collections.certops.kubernetes.plugins.module_utils._records import Setting
@@ -39,6 +40,7 @@ if t.TYPE_CHECKING:
 
 _API_TIMEOUT_SECONDS = 5.0
 _DAY = 86400
+_SIGNING_DURATION = "8760h"  # the controller manager's default
 _PROXY = "egress-selector-config-file"  # of the API server
 
 
@@ -57,6 +59,7 @@ def survey(params: t.Mapping[str, t.Any], now: datetime) -> dict[str, t.Any]:
     described = node_to_dict(node, params["cluster"], now)
     described["certificate_validity_seconds"] = asked.certificate_validity_seconds()
     described["leads"] = list(asked.leads())
+    described["signing_seconds"] = signing_seconds(node)
     described["signs"] = authorities_with_key(node)
     described["unfinished_run"], problems = unfinished_run(StateFolder())
     described["seconds_taken"] = round(time.monotonic() - began, 3)
@@ -65,6 +68,15 @@ def survey(params: t.Mapping[str, t.Any], now: datetime) -> dict[str, t.Any]:
         "node": described,
         "problems": [finding_to_dict(problem) for problem in (*node.problems, *unused_files(node), *problems, *unseen)],
     }
+
+
+def signing_seconds(node: Node) -> int | None:
+    """How long what the controller manager of this node signs is valid at most; None where there is none."""
+    manager = node.components.get(CONTROLLER_MANAGER)
+    try:
+        return int(parse_go_duration(manager.flag("cluster-signing-duration") or _SIGNING_DURATION)) if manager else None
+    except CertopsError:
+        return None  # one that cannot be read keeps the controller manager from starting
 
 
 def cluster_objects(node: Node, what: str, setting: Setting, timeout: float) -> tuple[list[Record], list[Finding]]:

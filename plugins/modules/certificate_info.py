@@ -315,6 +315,12 @@ node:
       type: list
       elements: str
       sample: [kube-scheduler]
+    signing_seconds:
+      description:
+        - For how many seconds at most the kube-controller-manager of this node signs what the cluster's nodes ask for (C(--cluster-signing-duration)).
+        - V(null) where it has none.
+      type: int
+      sample: 31536000
     signs:
       description: Names of the certificate authorities whose keys are on this node.
       type: list

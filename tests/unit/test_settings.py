@@ -46,6 +46,7 @@ VALUES: dict[str, t.Any] = {
     "certs_rotate_kubeconfig_copies": ["/home/*/.kube/config"],
     "certs_rotate_rollback_run_id": "run-7",
     "certs_rotate_take_over_lock": True,
+    "certs_rotate_worker_serial": "25%",
     "certs_report_dir": "",  # a folder of the test's own
     "certs_report_host": "reporter",
 }
@@ -147,12 +148,16 @@ def test_nodes_may_have_different_settings(controller: Controller) -> None:
     assert (rotation["keep_backups"], rotation["stop_timeout_seconds"], rotation["validity_days"]) == (30, 30, 130)
 
 
-@pytest.mark.parametrize("name", ["certs_inspect_fail_on", "certs_report_dir", "certs_report_host", "certs_rotate_take_over_lock"])
+@pytest.mark.parametrize(
+    "name",
+    ["certs_inspect_fail_on", "certs_report_dir", "certs_report_host", "certs_rotate_take_over_lock", "certs_rotate_worker_serial"],
+)
 def test_what_a_run_has_one_of_must_be_the_same(controller: Controller, name: str) -> None:
     """Said before a node is asked anything."""
     groups = {name: VALUES[name] for name in VALUES if name.endswith("_group")}
     set_in_files(controller, "group_vars", ["all"], groups)
-    others = {"certs_inspect_fail_on": "critical", "certs_report_dir": "/elsewhere", "certs_report_host": "reporter"}
+    others: dict[str, t.Any] = {"certs_inspect_fail_on": "critical", "certs_report_dir": "/elsewhere", "certs_report_host": "reporter"}
+    others["certs_rotate_worker_serial"] = 3
     set_in_files(controller, "host_vars", ["node2"], {name: others.get(name, True)})
     refused = controller.play(INSPECT, report_dir=False)
     assert refused.returncode == 2
