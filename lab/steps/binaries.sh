@@ -5,7 +5,7 @@
 # Programs from Go modules. Each set lies in $LAB_CACHE/tools/SET-KEY, its programs are linked from $BIN.
 # shellcheck shell=bash
 
-# build_tools SET...: node and probe are ours (src/), the others are upstream projects (mod/)
+# build_tools SET...: node, probe and aggregated are ours (src/), the others are upstream projects (mod/)
 build_tools() {
 	local set dir
 	for set in "$@"; do
@@ -35,7 +35,7 @@ tools_key() {
 	local machine
 	machine=$(uname -m)
 	case $1 in
-	node | probe) KEY_EXTRA=$machine key "src/$1" ;;
+	node | probe | aggregated) KEY_EXTRA=$machine key "src/$1" ;;
 	*) KEY_EXTRA="$machine $(link_flags "$1") $(build_tags "$1")" key "mod/$1" ;;
 	esac
 }
@@ -62,7 +62,7 @@ build_set() {
 	mkdir -p "$dir.new"
 	export CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off
 	case $set in
-	node | probe) go -C "$LAB/src/$set" build -trimpath -ldflags '-s -w' -o "$dir.new/" ./... ;;
+	node | probe | aggregated) go -C "$LAB/src/$set" build -trimpath -ldflags '-s -w' -o "$dir.new/" ./... ;;
 	*) go -C "$LAB/mod/$set" build -trimpath -tags "$(build_tags "$set")" -ldflags "-s -w $(link_flags "$set")" -o "$dir.new/" tool ;;
 	esac
 	[ ! -e "$dir.new/server" ] || mv "$dir.new/server" "$dir.new/etcd" # go names a program after its package's folder

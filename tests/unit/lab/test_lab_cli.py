@@ -92,7 +92,7 @@ def test_no_command_shows_the_usage(lab: Lab) -> None:
 def test_help(lab: Lab) -> None:
     result = lab.run("--help")
     assert result.returncode == 0
-    for command in ("docker-up", "docker-down", "build", "up single|ha|external-etcd", "down", "kubeconfig", "status", "probe"):
+    for command in ("docker-up", "docker-down", "build", "up single|ha|external-etcd", "down", "kubeconfig", "aggregation", "status", "probe"):
         assert command in result.stdout
 
 
@@ -205,6 +205,15 @@ def test_kubeconfig(lab: Lab) -> None:
     lab.cache.mkdir(exist_ok=True)
     (lab.cache / "one.kubeconfig").write_text("")
     assert lab.run("kubeconfig", "one").stdout == f"{lab.cache / 'one.kubeconfig'}\n"
+
+
+def test_aggregation_wants_a_cluster(lab: Lab) -> None:
+    """One that is there, by its name; nothing is built before that is known."""
+    refused(lab.run("aggregation"), "aggregation: in which cluster?", "remedy: lab/lab aggregation certops")
+    refused(lab.run("aggregation", "../etc"), "is no name for a cluster")
+    lab.running_docker()
+    refused(lab.run("aggregation", "absent"), "there is no cluster absent", "remedy: lab/lab up single --name absent")
+    assert not (lab.cache / "tools").exists()
 
 
 def test_status_without_docker(lab: Lab) -> None:
