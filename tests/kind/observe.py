@@ -4,7 +4,8 @@
 
 """Watch a cluster through its rotation: `observe.py start`, later `observe.py stop`.
 
-Started: the probe (an authenticated request over a fresh connection every 50 ms), a watch, and an `exec` stream.
+Started: the probe (an authenticated request over a fresh connection every 50 ms), another one through the aggregation layer (every
+200 ms), a watch, and an `exec` stream.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ spec:
   containers:
   - {name: holder, image: "lab/busybox:1", imagePullPolicy: Never, command: [sleep, infinity]}
 """
+CALLERS = "/apis/aggregated.certops.example/v1/callers"
 COMPONENTS = ("kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler", "kubelet")
 
 
@@ -38,19 +40,29 @@ def start() -> None:
     remember("snapshot.json", json.dumps(cluster.snapshot()))
     remember("admin.conf", cluster.on_node("cat", "/etc/kubernetes/admin.conf"))
     remember("processes.json", json.dumps(processes()))
+    remember("front_proxy.json", json.dumps(front_proxy()))
     cluster.on_node("install", "-D", "-m", "0640", "/etc/kubernetes/admin.conf", "/root/.kube/config")  # as kubeadm tells people to
     cluster.on_node("kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "apply", "-f", "-", stdin=POD)
     cluster.kubectl("wait", "--for=condition=Ready", "pod/holder", "--timeout=90s")
     in_node = ["docker", "exec", cluster.NODE, "kubectl", "--kubeconfig", "/etc/kubernetes/super-admin.conf"]
     server = f"https://{cluster.node_address()}:6443"
+    probe = [str(cluster.LAB), "probe", "--kubeconfig", cluster.kubeconfig(), "--for", "1h"]
     watchers = {
-        "probe": [str(cluster.LAB), "probe", "--kubeconfig", cluster.kubeconfig(), "--every", "50ms", "--for", "1h"]
-        + ["--url", f"{server}/api/v1/namespaces/default", "--out", str(cluster.STATE / "probe.json")],
+        "probe": [*probe, "--every", "50ms", "--url", f"{server}/api/v1/namespaces/default", "--out", str(cluster.STATE / "probe.json")],
+        "aggregated": [*probe, "--every", "200ms", "--url", f"{server}{CALLERS}", "--out", str(cluster.STATE / "aggregated.json")],
         "watch": [*in_node, "get", "leases", "-n", "kube-system", "--watch", "--output-watch-events", "-o", "name"],
         "exec": [*in_node, "exec", "holder", "--", "sh", "-c", "while date +%s; do sleep 0.5; done"],
     }
     remember("watchers.json", json.dumps({name: detached(name, argv) for name, argv in watchers.items()}))
     time.sleep(1)
+
+
+def front_proxy() -> dict[str, str]:
+    """SHA-256 fingerprints of front-proxy client certificates: of the one that an aggregated API is shown, and of the one on disk."""
+    (caller,) = json.loads(cluster.kubectl("get", "--raw", CALLERS))["items"]
+    assert (caller["user"], caller["frontProxy"]["commonName"]) == ("kubernetes-admin", "front-proxy-client")
+    der = "openssl x509 -in /etc/kubernetes/pki/front-proxy-client.crt -outform DER | sha256sum | cut -d' ' -f1"
+    return {"shown": caller["frontProxy"]["fingerprintSHA256"], "on_disk": cluster.on_node("sh", "-c", der).strip()}
 
 
 def detached(name: str, argv: list[str]) -> dict[str, t.Any]:

@@ -92,7 +92,17 @@ def test_no_command_shows_the_usage(lab: Lab) -> None:
 def test_help(lab: Lab) -> None:
     result = lab.run("--help")
     assert result.returncode == 0
-    for command in ("docker-up", "docker-down", "build", "up single|ha|external-etcd", "down", "kubeconfig", "aggregation", "status", "probe"):
+    for command in (
+        "docker-up",
+        "docker-down",
+        "build",
+        "up single|ha|external-etcd",
+        "down",
+        "kubeconfig",
+        "aggregation",
+        "status",
+        "probe",
+    ):
         assert command in result.stdout
 
 
