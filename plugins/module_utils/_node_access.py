@@ -43,6 +43,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Credential, Node, Record
 
 _API_TIMEOUT_SECONDS = 5.0
+_AGGREGATED_SECONDS = 10.0  # no further aggregated API is asked after that
 
 
 @dataclass(frozen=True)
@@ -172,13 +173,20 @@ def _kubelet_path(node: Node) -> ClientProof:
 
 
 def _aggregated_path(node: Node) -> ClientProof:
-    """A request to an aggregated API that says it is available; a cluster without one cannot prove this pair."""
+    """A request to an aggregated API that says it is available, or to the next one; a cluster without any cannot prove this pair."""
+    until = time.monotonic() + _AGGREGATED_SECONDS
     answer = api_client(node, _now(), _API_TIMEOUT_SECONDS).json("GET", "/apis/apiregistration.k8s.io/v1/apiservices")
+    proof = UNKNOWN
     for item in items(answer.get("items")):
         group, version = dig(item, "spec", "group"), dig(item, "spec", "version")
         if _is_aggregated(item) and isinstance(group, str) and isinstance(version, str):
-            return _answers(node, "/apis/%s/%s" % (quote(group, safe=""), quote(version, safe="")))
-    return UNKNOWN
+            try:
+                proof = _answers(node, "/apis/%s/%s" % (quote(group, safe=""), quote(version, safe="")))
+            except CertopsError as error:
+                proof = ClientProof("unknown", "none", str(error))
+            if proof.in_use == "true" or time.monotonic() > until:
+                break
+    return proof
 
 
 def _is_aggregated(item: t.Any) -> bool:

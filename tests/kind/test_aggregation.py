@@ -179,3 +179,28 @@ def test_all_the_while_no_aggregated_request_failed() -> None:
     assert "aggregated" not in remembered("ended_early.json")
     assert summary["requests"] > 25
     assert summary["failed"] == 0, summary
+
+
+def test_where_no_aggregated_api_works_there_is_no_proof_and_no_failure() -> None:
+    """The certificate is renewed, nobody is restarted for what cannot be known; when the server is back, it is shown the new one."""
+    before = observe.processes()
+    try:
+        scale(0)
+        cluster.kubectl("wait", "--for=condition=Available=False", f"apiservice/{API_SERVICE}", "--timeout=90s")
+        asked = {"certs_rotate_force": True, "certs_rotate_select": "[?name=='front-proxy-client']"}
+        cluster.playbook("rotate", "-e", json.dumps(asked))
+        result = cluster.newest_report("rotate")["results"][cluster.NODE]
+    finally:
+        scale(1)
+        cluster.kubectl("wait", "--for=condition=Available", f"apiservice/{API_SERVICE}", "--timeout=90s")
+    (renewed,) = result["certificates"]
+    assert (renewed["name"], renewed["in_use"], renewed["proof"]) == ("front-proxy-client", "unknown", "none")
+    assert (result["state"], result["rolled_back"], observe.processes()) == ("committed", False, before)
+    now = observe.front_proxy()
+    assert now["shown"] == now["on_disk"] == renewed["after"]["fingerprint_sha256"]
+
+
+def scale(replicas: int) -> None:
+    """Let so many of the lab's servers run."""
+    cluster.kubectl("scale", "-n", "kube-system", "deployment/aggregated", f"--replicas={replicas}")
+    cluster.kubectl("rollout", "status", "-n", "kube-system", "deployment/aggregated", "--timeout=90s")
