@@ -31,6 +31,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._findings impor
     unreachable,
     unreadable,
 )
+from ansible_collections.certops.kubernetes.plugins.module_utils._further_records import further_records
 from ansible_collections.certops.kubernetes.plugins.module_utils._material import (
     Material,
     issuers_of,
@@ -97,7 +98,10 @@ def inspect_node(
     shown = {endpoint: _shown(probe) for endpoint, probe in probes.items()}
     inspection = _Inspection(cluster or node.cluster, host, node.name, now, thresholds, node, materials, configuration())
     served: Served = {endpoint: hashlib.sha256(seen).hexdigest() if isinstance(seen, bytes) else None for endpoint, seen in shown.items()}
-    records = [_file_record(inspection, credential, served) for credential in node.credentials.values()]
+    records = []
+    for name, credential in node.credentials.items():
+        records.append(_file_record(inspection, credential, served))
+        records.extend(further_records(inspection, credential, materials[name].certificates))
     records.extend(_served_record(inspection, endpoint, seen) for endpoint, seen in shown.items())
     return records
 

@@ -12,6 +12,7 @@ the nodes: `seconds_left` was counted on the node that has the certificate, so t
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
@@ -26,6 +27,7 @@ DEFAULT_VALIDITY_DAYS = 365  # kubeadm's own (kubeadm.k8s.io/v1beta4, certificat
 ACTIONS = ("renew", "activate")  # what is done to a certificate; `report` and `none` change nothing
 REPAIR = "repair"  # what is done to a node where a run did not end
 RESTORE = "restore"  # what a rollback does to a certificate
+_BEHIND_THE_FIRST = re.compile(r"\[\d+\]\Z")
 
 Record = t.Mapping[str, t.Any]
 Entry = t.Dict[str, t.Any]
@@ -236,8 +238,8 @@ def _not_renewable(record: Record, threshold: int) -> tuple[str, str, str]:
     problem = _due(record, threshold)
     if problem is None and record["status"] in ("missing", "unreadable", "unreachable", "not_yet_valid"):
         problem = str(record["status"]).replace("_", " ")
-    if problem is None or record["source"] == "served":
-        # What is served follows from a file, which has an entry of its own.
+    if problem is None or record["source"] == "served" or _BEHIND_THE_FIRST.search(record["name"]):
+        # What is served follows from a file, and what stands behind a file's first certificate from that one: it has an entry of its own.
         return "none", "not_renewable", why
     return "report", "not_renewable", "%s; not renewed: %s" % (problem, why)
 

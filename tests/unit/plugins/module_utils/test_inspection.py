@@ -144,17 +144,33 @@ def test_a_chain_through_an_intermediate(tree: KubeadmTree) -> None:
     leaf = tree.leaf("apiserver", intermediate, not_after=datetime.now(timezone.utc) + timedelta(days=90))
     write(tree.cert("apiserver"), leaf.cert_pem + intermediate.cert_pem, 0o644)
     write(tree.key("apiserver"), leaf.key_pem, 0o600)
-    record = inspect(tree)["apiserver"]
+    records = inspect(tree)
+    record = records["apiserver"]
     assert codes(record) == []
     assert (record.renewable, record.externally_managed) == (False, True)
+    assert (records["apiserver[2]"].subject, records["apiserver[2]"].usage) == ("CN=between", "ca")
 
 
 def test_a_ca_file_may_be_a_bundle_in_any_order(tree: KubeadmTree) -> None:
+    fingerprint = inspect(tree)["ca"].fingerprint_sha256
     other = pki.make_ca("kubernetes")
     write(tree.cert("ca"), other.cert_pem + tree.cas["ca"].cert_pem, 0o644)
     records = inspect(tree)
     assert trouble(records) == {}
     assert records["apiserver"].renewable
+    assert records["ca[2]"].fingerprint_sha256 == fingerprint
+    assert (records["ca[2]"].usage, records["ca[2]"].source, records["ca[2]"].renewable) == ("ca", "file", False)
+
+
+@pytest.mark.parametrize(("days", "status", "expected"), [(-1, "expired", []), (3, "critical", [("expiring", "critical")])])
+def test_what_stands_behind_the_first_ends_too(tree: KubeadmTree, days: int, status: str, expected: list[tuple[str, str]]) -> None:
+    """Of one that has expired, the first one's record tells."""
+    now = datetime.now(timezone.utc)
+    other = pki.make_ca("old", not_before=now - timedelta(days=30), not_after=now + timedelta(days=days, hours=1))
+    write(tree.cert("ca"), tree.cas["ca"].cert_pem + other.cert_pem, 0o644)
+    records = inspect(tree)
+    assert (records["ca[2]"].status, codes(records["ca[2]"])) == (status, expected)
+    assert codes(records["ca"]) == ([("expired_in_bundle", "info")] if days < 0 else [])
 
 
 def test_a_key_of_another_pair(tree: KubeadmTree) -> None:

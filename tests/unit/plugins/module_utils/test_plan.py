@@ -125,6 +125,7 @@ def test_the_ca_of_the_same_host_counts() -> None:
         (record("ca", 10, renewable=False, not_renewable_because="a CA"), "report"),
         (record("apiserver", None, renewable=False, status="unreadable", not_renewable_because="not a certificate"), "report"),
         (record("apiserver", None, renewable=False, status="missing", not_renewable_because="there is no such file"), "report"),
+        (record("kubelet-serving[2]", 10, renewable=False, not_renewable_because="it follows kubelet-serving in the same file"), "none"),
         (record("served:10.0.0.1:6443", 10, renewable=False, source="served", not_renewable_because="follows from a file"), "none"),
         (record("sa", None, renewable=False, not_renewable_because="a signing key has no end"), "none"),
         (record("kubelet-client", 10, renewable=False, not_renewable_because="the kubelet's", readers=[STALE]), "report"),
