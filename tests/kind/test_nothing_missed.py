@@ -36,9 +36,7 @@ def test_what_a_node_has(records: list[dict[str, t.Any]], node: str) -> None:
     """Each certificate in a file or behind a port of the node is listed there, and no other one."""
     found, said = scan.on(node), listed(records, node, "file", "kubeconfig", "served")
     said = {fingerprint: names for fingerprint, names in said.items() if not all(".svc:" in name for name in names)}
-    print(
-        f"{node}: {len(found)} certificates in {sum(map(len, found.values()))} places, {len(said)} in {sum(map(len, said.values()))} records"
-    )
+    print(f"{node}: {len(found)} certificates in {sum(map(len, found.values()))} places, {len(said)} in the records")
     assert {fingerprint: found[fingerprint] for fingerprint in found.keys() - said.keys()} == {}, "missed"
     assert {fingerprint: said[fingerprint] for fingerprint in said.keys() - found.keys()} == {}, "invented"
 
