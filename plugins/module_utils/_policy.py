@@ -209,6 +209,7 @@ OPTIONS: dict[str, Option] = {
     "certs_rotate_kubeconfig_copies": Option([COPY_OF_ROOT], _paths),
     "certs_rotate_rollback_run_id": Option(None, _text),
     "certs_rotate_take_over_lock": Option(False, _truth),
+    "certs_rotate_approve_serving_requests": Option(True, _truth),
     "certs_report_dir": Option(None, _text),
     "certs_report_host": Option("localhost", _text),
 }

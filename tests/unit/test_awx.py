@@ -42,6 +42,7 @@ AS_STRINGS = {
     "certs_rotate_kubeconfig_copies": "/root/.kube/config\n/home/*/.kube/config",
     "certs_rotate_rollback_run_id": "",
     "certs_rotate_take_over_lock": "false",
+    "certs_rotate_approve_serving_requests": "false",
     "certs_report_host": "",
 }
 
