@@ -277,9 +277,10 @@ def _restarts(record: Record, restart: str, action: str) -> list[str]:
     """The components that are going to be restarted for this certificate."""
     if action not in ACTIONS or restart == "never":
         return []
-    readers = [reader for reader in record["readers"] if reader["reload"] != "self"]
+    # Who renews it itself has another one in memory, and learns of what we wrote when it starts; there is nothing of its own to activate.
+    readers = [reader for reader in record["readers"] if action == "renew" or reader["reload"] != "self"]
     if restart == "auto" and action == "renew":
-        readers = [reader for reader in readers if reader["reload"] == "restart"]
+        readers = [reader for reader in readers if reader["reload"] in ("restart", "self")]
     elif restart == "auto":
         readers = [reader for reader in readers if reader["in_use"] == "false"]
     return sorted({reader["component"] for reader in readers})

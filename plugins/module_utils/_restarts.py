@@ -20,8 +20,9 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._journal import
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node, Reader, ReaderSpec, Record
 
-# One after the other, each healthy before the next: the API server needs etcd, the others need the API server.
-ORDER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+# One after the other, each healthy before the next: the API server needs etcd, the others need the API server. The kubelet is last: until
+# then it starts the others again, and a back-off of theirs may restart it anyway.
+ORDER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
 
 AUTO = "auto"
 ALWAYS = "always"
@@ -74,7 +75,8 @@ def _decide_one(touched: Touched, items: t.Sequence[Item], node: Node, records: 
 
 
 def _reads_at_start(node: Node, name: str, component: str) -> bool:
-    return any(spec.component == component and spec.reload == "restart" for spec in _specs(node, name))
+    """Who renews a certificate itself (`self`) keeps its own in memory, and reads what somebody else wrote only when it starts."""
+    return any(spec.component == component and spec.reload in ("restart", "self") for spec in _specs(node, name))
 
 
 def _is_stale(item: Item, in_use: str, same_process: bool) -> bool:

@@ -38,6 +38,7 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 API_SERVER, CONTROLLER_MANAGER, SCHEDULER, ETCD = "kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"
+KUBELET = "kubelet"
 LIMITS = Limits(reload=1.0, proof=2.0, stability=0.5)
 HOT_PAIRS = {"apiserver": (API_SERVER, "ca"), "etcd/server": (ETCD, "etcd/ca")}
 KUBECONFIGS = {"admin.conf": None, "controller-manager.conf": CONTROLLER_MANAGER, "scheduler.conf": SCHEDULER}
@@ -79,6 +80,7 @@ class FakeNode:
         self.proofs: dict[str, t.Callable[[str], ClientProof]] = {}
         self.restarts: list[str] = []
         self.units: dict[str, str] = {}  # components that systemd runs; all others are a kubelet's
+        self.kubelet_reads: dict[str, str] = {}  # how the kubelet, which is there for this, reloads a certificate
         self._ticks = 100
         self.authorities = {"ca": pki.make_ca(key=key), "etcd/ca": pki.make_ca("etcd-ca", key=key)}
         self._write_tree(key)
@@ -145,12 +147,20 @@ class FakeNode:
 
     def discover(self) -> Node:
         """The node as it is now."""
-        components = {
-            name: Component(name, {}, unit=self.units.get(name), process=self.processes.get(name))
-            for name in (API_SERVER, CONTROLLER_MANAGER, SCHEDULER, ETCD)
-        }
-        credentials = {name: self.credential(name) for name in (*NAMES, *self.authorities)}
+        names = (API_SERVER, CONTROLLER_MANAGER, SCHEDULER, ETCD, *((KUBELET,) if self.kubelet_reads else ()))
+        components = {name: Component(name, {}, unit=self.units.get(name), process=self.processes.get(name)) for name in names}
+        credentials = {name: self._with_kubelet(self.credential(name)) for name in (*NAMES, *self.authorities)}
         return Node("n1", "test", str(self.kubernetes), components, credentials)
+
+    def _with_kubelet(self, credential: Credential) -> Credential:
+        reload = self.kubelet_reads.get(credential.name)
+        further = (ReaderSpec(KUBELET, reload),) if reload else ()
+        return dataclasses.replace(credential, readers=(*credential.readers, *further))
+
+    def run_kubelet(self, **reads: str) -> None:
+        """A kubelet, which systemd runs, and how it reloads these certificates."""
+        self.kubelet_reads, self.units[KUBELET] = reads, "kubelet.service"
+        self.start(KUBELET)
 
     def inspect(self, node: Node) -> list[Record]:
         """Records that hold little more than readers."""
@@ -162,7 +172,7 @@ class FakeNode:
         return Record(**dict(values, name=name, host="h", component="c", source="file", status="ok", readers=readers, findings=()))
 
     def _reader(self, name: str, spec: ReaderSpec) -> Reader:
-        if spec.component not in self.processes:
+        if spec.component not in self.processes or spec.reload == "self":
             return Reader(spec.component, spec.reload, "unknown", "none")
         on_disk = self.on_disk(name)
         hot = spec.reload == "hot" and spec.component not in self.deaf

@@ -169,10 +169,11 @@ def test_restart_never_only_reports_what_is_pending() -> None:
 
 
 @pytest.mark.parametrize(
-    ("restart", "restarts"), [("auto", ["kube-scheduler"]), ("always", ["etcd", "kube-apiserver", "kube-scheduler"]), ("never", [])]
+    ("restart", "restarts"),
+    [("auto", ["kube-scheduler", "kubelet"]), ("always", ["etcd", "kube-apiserver", "kube-scheduler", "kubelet"]), ("never", [])],
 )
 def test_restarts_follow_the_policy(restart: str, restarts: list[str]) -> None:
-    """auto: what does not reload; always: every reader, but not who renews for itself; never: none."""
+    """auto: what does not reload, and who renews for itself, because it did not write this one; always: every reader; never: none."""
     readers = [reader("kube-apiserver"), reader("etcd", in_use="unknown"), reader("kube-scheduler", "restart"), reader("kubelet", "self")]
     assert entry(record("mixed", 10, readers=readers), restart=restart)["restarts"] == restarts
 
