@@ -51,7 +51,8 @@ def rotation_plan(
         node = (nodes or {}).get(record["host"]) or {}
         limits = _Limits(
             threshold=policy["renew_before_days"] * DAY,
-            validity=_validity_seconds(policy, node),
+            # A kubelet's self-signed one has no CA, and no part in what the cluster says of validity.
+            validity=_validity_seconds(policy, node if record["ca"] else {}),
             ca_left=ca_seconds.get((record["host"], record["ca"])),
         )
         signer = signers.get((record["host"], record["ca"])) if _signable_elsewhere(record) else None

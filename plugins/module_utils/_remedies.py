@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import KUBELET
+
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Credential, Node
     from ansible_collections.certops.kubernetes.plugins.module_utils._renewable import Renewability
@@ -22,18 +24,19 @@ _KUBEADM_PAIRS = (
     *("apiserver", "apiserver-kubelet-client", "apiserver-etcd-client", "front-proxy-client"),
     *("etcd/server", "etcd/peer", "etcd/healthcheck-client"),
 )
+_MADE_BY_KUBELET = "Move the file and its key away and restart the kubelet: it makes new ones."
 _CONFIGURATION = "the cluster's ClusterConfiguration (kubectl -n kube-system get configmap kubeadm-config) as its --config"
 
 
 def renewed(credential: Credential, renewable: Renewability) -> str:
     """How this certificate gets renewed."""
     if renewable.renewable:
-        return RENEW
+        return RENEW if credential.component != KUBELET else "Renew it: certops.kubernetes.rotate does that."
     if credential.kind == "ca":
         return "Rotate this certificate authority before it ends; everything that it signed ends with it."
-    if credential.self_signed_is_normal:
-        return "Move the file and its key away and restart the kubelet: it makes new ones."
-    if credential.managed_by == "kubelet":
+    if credential.self_signed_is_normal and not renewable.externally_managed:
+        return _MADE_BY_KUBELET
+    if credential.managed_by == KUBELET:
         return "The kubelet renews it by itself after 70 to 90 % of its lifetime: if it did not, look at its log and at rotateCertificates."
     if renewable.externally_managed:
         return (
@@ -50,7 +53,9 @@ def made_anew(credential: Credential, node: Node) -> str:
         restart = "".join(", restart %s" % reader.component for reader in credential.readers if reader.reload == "restart")
         what = "the file" if credential.kind == "kubeconfig" else "it and its key"
         return "Renewing keeps what it says. Move %s away, run kubeadm init phase %s with %s%s." % (what, phase, _CONFIGURATION, restart)
-    if credential.managed_by == "kubelet":
+    if credential.self_signed_is_normal:
+        return "Renewing keeps what it says. " + _MADE_BY_KUBELET
+    if credential.managed_by == KUBELET:
         return (
             "The kubelet's renewals keep what it says. Make this node a new kubelet.conf where the CA's key is (kubeadm kubeconfig user"
             " --org system:nodes --client-name system:node:%s) and restart the kubelet." % (node.name or "NAME")
