@@ -46,6 +46,7 @@ def fixture_restored() -> t.Iterator[None]:
     yield
     cluster.on_node("mv", ADDED, CONFIG)
     cluster.on_node("systemctl", "restart", "kubelet")
+    cluster.on_node("sh", "-c", f"rm -f {PKI}/given.* {PKI}/kubelet-server-*")
     for name in requests():
         cluster.kubectl("delete", "csr", name)
     wait_for(lambda: served() and "BEGIN" in served(), "a handshake after the test")
