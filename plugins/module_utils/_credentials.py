@@ -37,6 +37,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._manifests import host_path
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Component, Credential, ReaderSpec
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import parse_certificates, signed_by
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_config import KubeletSettings
@@ -224,14 +225,19 @@ def _kubelet_client(name: str, kind: str, cert: str, key: str) -> Credential:
 
 
 def _kubelet_serving(kubelet: KubeletSettings) -> Credential:
-    """The kubelet's serving certificate: an administrator's, one that the cluster signs, or (kubeadm's default) self-signed."""
+    """The kubelet's serving certificate: an administrator's, one that the cluster signs, or (kubeadm's default) self-signed.
+
+    What the cluster's CA has signed is renewed by it, whoever had it signed; any other administrator's certificate is renewed elsewhere.
+    """
     if kubelet.serving_pair is not None:
         cert, key = kubelet.serving_pair
     elif kubelet.server_tls_bootstrap:
         cert = key = os.path.join(kubelet.cert_dir, "kubelet-server-current.pem")
     else:
         cert, key = (os.path.join(kubelet.cert_dir, "kubelet" + suffix) for suffix in (".crt", ".key"))
-    by_cluster = kubelet.server_tls_bootstrap and kubelet.serving_pair is None
+    by_kubelet = kubelet.server_tls_bootstrap and kubelet.serving_pair is None
+    by_cluster = by_kubelet or _signed_by_any(cert, kubelet.client_ca_file)
+    managed_by = KUBELET if by_kubelet else None if by_cluster or kubelet.serving_pair is None else "the administrator who set tlsCertFile"
     return Credential(
         name="kubelet-serving",
         kind="pair",
@@ -242,10 +248,19 @@ def _kubelet_serving(kubelet: KubeletSettings) -> Credential:
         ca="ca" if by_cluster else None,
         presented_by=KUBELET,
         presented_to=API_SERVER,
-        readers=(ReaderSpec(KUBELET, SELF if by_cluster else HOT, cert),),
+        readers=(ReaderSpec(KUBELET, SELF if by_kubelet else HOT, cert),),
         self_signed_is_normal=not by_cluster and kubelet.serving_pair is None,
-        managed_by=KUBELET if kubelet.serving_pair is None else "the administrator who set tlsCertFile",
+        managed_by=managed_by,
     )
+
+
+def _signed_by_any(cert: str, authorities: str | None) -> bool:
+    """Whether a file's first certificate was signed by one of an authorities' file; false where either cannot be read."""
+    try:
+        leaf = parse_certificates(read_bounded(cert), cert)[0]
+        return any(signed_by(leaf, one) for one in parse_certificates(read_bounded(authorities), authorities)) if authorities else False
+    except CertopsError:
+        return False
 
 
 def _add_authorities(collection: _Collection, components: t.Mapping[str, Component], kubelet: KubeletSettings) -> None:

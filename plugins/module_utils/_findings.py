@@ -161,6 +161,17 @@ def missing(about: About, what: str) -> Finding:
     )
 
 
+def not_signed(about: About) -> Finding:
+    """A kubelet that has its serving certificate signed by the cluster has none."""
+    return Finding(
+        "not_signed",
+        CRITICAL,
+        about.tells("is not there: this kubelet has it signed by the cluster (serverTLSBootstrap), and none was issued"),
+        "certops.kubernetes.rotate approves a pending request (kubectl get csr) that is the node's own."
+        " Where none is pending, see why (journalctl -u kubelet). Until then kubectl logs and exec fail on this node.",
+    )
+
+
 def unreadable(about: About, why: str) -> Finding:
     """There is something, but no certificate or key can be read from it."""
     return Finding(
@@ -228,6 +239,7 @@ __all__ = (
     "key_mismatch",
     "key_readable_by_others",
     "missing",
+    "not_signed",
     "other_users",
     "outlives_ca",
     "process_has_older_file",

@@ -23,6 +23,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._findings impor
     key_mismatch,
     key_readable_by_others,
     missing,
+    not_signed,
     other_users,
     outlives_ca,
     process_has_older_file,
@@ -32,6 +33,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._findings impor
     unreadable,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._further_records import further_records
+from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import KUBELET
 from ansible_collections.certops.kubernetes.plugins.module_utils._material import (
     Material,
     issuers_of,
@@ -198,7 +200,11 @@ def _key_identity(material: Material) -> dict[str, t.Any]:
 
 def _file_findings(inspection: _Inspection, credential: Credential, material: Material, about: About) -> t.Iterator[Finding]:
     if material.problem is not None:
-        yield missing(about, material.problem) if material.problem_code == "missing" else unreadable(about, material.problem)
+        if material.problem_code == "missing":
+            asks = credential.managed_by == KUBELET and credential.usage == "server"
+            yield not_signed(about) if asks else missing(about, material.problem)
+        else:
+            yield unreadable(about, material.problem)
     if material.facts is not None:
         facts = material.facts
         yield from date_findings(about, facts.not_before, facts.not_after, inspection.now, inspection.thresholds)

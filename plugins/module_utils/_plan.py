@@ -54,7 +54,8 @@ def rotation_plan(
         node = (nodes or {}).get(record["host"]) or {}
         limits = _Limits(
             threshold=policy["renew_before_days"] * DAY,
-            validity=min([_validity_seconds(policy, node), *(granted if _asks_the_cluster(record) else ())]),
+            # A kubelet's self-signed one has no CA, and no part in what the cluster says of validity.
+            validity=min([_validity_seconds(policy, node if record["ca"] else {}), *(granted if _asks_the_cluster(record) else ())]),
             ca_left=ca_seconds.get((record["host"], record["ca"])),
         )
         signer = signers.get((record["host"], record["ca"])) if _signable_elsewhere(record) else None

@@ -223,6 +223,7 @@ OPTIONS: dict[str, Option] = {
     "certs_rotate_rollback_run_id": Option(None, _text),
     "certs_rotate_take_over_lock": Option(False, _truth),
     "certs_rotate_worker_serial": Option(1, _serial),
+    "certs_rotate_approve_serving_requests": Option(True, _truth),
     "certs_report_dir": Option(None, _text),
     "certs_report_host": Option("localhost", _text),
 }

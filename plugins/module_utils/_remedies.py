@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import KUBELET
+
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Credential, Node
     from ansible_collections.certops.kubernetes.plugins.module_utils._renewable import Renewability
@@ -22,6 +24,7 @@ _KUBEADM_PAIRS = (
     *("apiserver", "apiserver-kubelet-client", "apiserver-etcd-client", "front-proxy-client"),
     *("etcd/server", "etcd/peer", "etcd/healthcheck-client"),
 )
+_MADE_BY_KUBELET = "Move the file and its key away and restart the kubelet: it makes new ones."
 _CONFIGURATION = "the cluster's ClusterConfiguration (kubectl -n kube-system get configmap kubeadm-config) as its --config"
 
 
@@ -29,12 +32,14 @@ def renewed(credential: Credential, renewable: Renewability) -> str:
     """How this certificate gets renewed."""
     by_kubelet = "The kubelet renews it by itself after 70 to 90 % of its lifetime: if it did not, "
     if renewable.renewable:
-        return by_kubelet + "certops.kubernetes.rotate does." if credential.managed_by == "kubelet" else RENEW
+        if credential.managed_by == KUBELET:
+            return by_kubelet + "certops.kubernetes.rotate does."
+        return RENEW if credential.component != KUBELET else "Renew it: certops.kubernetes.rotate does that."
     if credential.kind == "ca":
         return "Rotate this certificate authority before it ends; everything that it signed ends with it."
-    if credential.self_signed_is_normal:
-        return "Move the file and its key away and restart the kubelet: it makes new ones."
-    if credential.managed_by == "kubelet":
+    if credential.self_signed_is_normal and not renewable.externally_managed:
+        return _MADE_BY_KUBELET
+    if credential.managed_by == KUBELET:
         return by_kubelet + "look at its log and at rotateCertificates."
     if renewable.externally_managed:
         return (
@@ -59,7 +64,9 @@ def made_anew(credential: Credential, node: Node) -> str:
         restart = "".join(", restart %s" % reader.component for reader in credential.readers if reader.reload == "restart")
         what = "the file" if credential.kind == "kubeconfig" else "it and its key"
         return "Renewing keeps what it says. Move %s away, run kubeadm init phase %s with %s%s." % (what, phase, _CONFIGURATION, restart)
-    if credential.managed_by == "kubelet":
+    if credential.self_signed_is_normal:
+        return "Renewing keeps what it says. " + _MADE_BY_KUBELET
+    if credential.managed_by == KUBELET:
         way = new_kubeconfig(node.name)
         return "The kubelet's renewals keep what it says. %s." % (way[:1].upper() + way[1:])
     return "Renewing keeps what it says: have its CA sign another one, by whatever made this one."

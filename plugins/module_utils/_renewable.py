@@ -13,9 +13,10 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_api import KUBELET_CREDENTIAL
-from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, ETCD
+from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, ETCD, KUBELET
 from ansible_collections.certops.kubernetes.plugins.module_utils._material import issuers_of, read_material
 from ansible_collections.certops.kubernetes.plugins.module_utils._remedies import new_kubeconfig
+from ansible_collections.certops.kubernetes.plugins.module_utils._self_signed import foreign_signer
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import chain_problem, not_after
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
@@ -48,10 +49,12 @@ def renewability(
     if credential.name == KUBELET_CREDENTIAL:
         return _kubelet_client(credential, material, node, materials, now)
     if credential.managed_by is not None:
-        return Renewability(False, _managed(credential))
+        return Renewability(False, _managed(credential), externally_managed=credential.managed_by != KUBELET)
     problem = _own_problem(credential, material)
     if problem is not None:
         return Renewability(False, problem)
+    if credential.self_signed_is_normal:
+        return _by_itself(material)
     if credential.ca is None or credential.ca not in node.credentials:
         return Renewability(False, "no CA that signs it was found on this node")
     return _by_ca(node.credentials[credential.ca], material, materials[credential.ca], now)
@@ -67,13 +70,7 @@ def authorities_with_key(node: Node) -> list[str]:
 
 
 def _managed(credential: Credential) -> str:
-    if credential.self_signed_is_normal:
-        return "the kubelet makes it itself, when it starts and the file is not there"
-    return (
-        "the %s renews it itself" % credential.managed_by
-        if credential.managed_by == "kubelet"
-        else "it belongs to %s" % credential.managed_by
-    )
+    return "the kubelet renews it itself" if credential.managed_by == KUBELET else "it belongs to %s" % credential.managed_by
 
 
 def _kubelet_client(
@@ -102,6 +99,13 @@ def _own_problem(credential: Credential, material: Material) -> str | None:
     if credential.kind == "pair" and (credential.key_path is None or same_file):
         return "its key has no file of its own"
     return None
+
+
+def _by_itself(material: Material) -> Renewability:
+    stranger = foreign_signer(material.certificates)
+    if stranger is not None:
+        return Renewability(False, "%s signed it, which is not on this node" % stranger, externally_managed=True)
+    return Renewability(True)
 
 
 def _by_ca(ca: Credential, material: Material, ca_material: Material, now: datetime) -> Renewability:

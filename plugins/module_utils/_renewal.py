@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import re
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, final_target, read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig, replace_user_credentials
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._self_signed import SELF_SIGNED_DAYS, foreign_signer, one_off_authority
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     chain_problem,
     describe,
@@ -63,11 +64,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Policy:
-    """How new certificates are made. `validity_seconds` counts from now."""
+    """How new certificates are made. `validity_seconds` counts from now; `self_signed_seconds` are those of a kubelet's self-signed one."""
 
     now: datetime
     validity_seconds: int
     keep_private_key: bool = False
+    self_signed_seconds: int = SELF_SIGNED_DAYS * 86400
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def renewals(node: Node, wanted: t.Sequence[Wanted], policy: Policy, predict: bo
 
     Raises CertopsError with every reason why not, before anything is made.
     """
-    found, problems = _look_at_all(node, wanted, policy.now)
+    found, problems = _look_at_all(node, wanted, policy)
     if problems:
         raise CertopsError("Refused, nothing was changed. " + " ".join(problems))
     made: dict[str, Renewal] = {}
@@ -142,6 +144,8 @@ def renewals(node: Node, wanted: t.Sequence[Wanted], policy: Policy, predict: bo
 
 
 def _predict_or_make(item: Wanted, present: Present, signer: Signer | Authority, policy: Policy, predict: bool) -> Renewal:
+    if present.credential.self_signed_is_normal:
+        policy = replace(policy, validity_seconds=policy.self_signed_seconds)
     if predict:
         return _prediction(item.name, present, signer, policy)
     return _make(item.name, present, signer, policy) if isinstance(signer, Signer) else _accept(item, present, signer, policy)
@@ -150,7 +154,7 @@ def _predict_or_make(item: Wanted, present: Present, signer: Signer | Authority,
 _Found = t.Tuple[Wanted, Present, t.Union[Signer, Authority, None]]
 
 
-def _look_at_all(node: Node, wanted: t.Sequence[Wanted], now: datetime) -> tuple[list[_Found], list[str]]:
+def _look_at_all(node: Node, wanted: t.Sequence[Wanted], policy: Policy) -> tuple[list[_Found], list[str]]:
     found: list[_Found] = []
     problems: list[str] = []
     for item in wanted:
@@ -161,11 +165,23 @@ def _look_at_all(node: Node, wanted: t.Sequence[Wanted], now: datetime) -> tuple
             signer: Signer | Authority | None = None
             if item.action == RENEW:
                 _check_key_is_its_own(node, credential)
-                signer = load_authority(node, present) if item.signed_by else load_signer(node, credential, now)
+                if credential.self_signed_is_normal:
+                    present, signer = _self_signer(present, policy)
+                else:
+                    signer = load_authority(node, present) if item.signed_by else load_signer(node, credential, policy.now)
             found.append((item, present, signer))
         except CertopsError as error:
             problems.append("%s: %s" % (item.name, error))
     return found, problems
+
+
+def _self_signer(present: Present, policy: Policy) -> tuple[Present, Signer]:
+    """A CA for this one certificate, whose own certificate follows it in the file, as in the kubelet's own."""
+    stranger = foreign_signer(parse_certificates(present.data, present.credential.cert_path))
+    if stranger is not None:
+        raise CertopsError("%s was signed by %s, not by the kubelet. Remedy: renew it there." % (present.credential.cert_path, stranger))
+    certificate, key = one_off_authority(present.leaf, policy.now, policy.self_signed_seconds)
+    return replace(present, tail=pem(certificate)), Signer(certificate, key)
 
 
 def _credential(node: Node, item: Wanted) -> Credential:
@@ -178,7 +194,7 @@ def _credential(node: Node, item: Wanted) -> Credential:
         return credential
     if credential.managed_by is not None:
         raise CertopsError("it is renewed by %s itself. Remedy: leave it out of the plan." % credential.managed_by)
-    if credential.kind not in ("pair", "kubeconfig") or credential.ca is None:
+    if credential.kind not in ("pair", "kubeconfig") or (credential.ca is None and not credential.self_signed_is_normal):
         raise CertopsError("a %s is not renewed by this module. Remedy: leave it out of the plan." % credential.kind)
     if in_one_file(credential):
         raise CertopsError(

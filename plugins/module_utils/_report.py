@@ -205,6 +205,21 @@ def _component_line(component: Result) -> str:
     return line
 
 
+def approval_lines(result: Result) -> list[str]:
+    """What `kubelet_serving_approval` returned: what was approved (in check mode: would be), what is left alone and why, or why neither."""
+    done = [
+        "approve %s: node %s asks for its own names%s" % (one["request"], one["node"], _until(one["not_after"]))
+        for one in result.get("approved") or ()
+    ]
+    left = ["leave %s of %s: %s" % (one["request"], one["requester"], one["reason"]) for one in result.get("left_alone") or ()]
+    failed = [_one_line("requests of kubelets were not looked at, or not all: %s" % result["msg"])] if result.get("msg") else []
+    return done + left + failed
+
+
+def _until(end: str | None) -> str:
+    return "" if end is None else "; its certificate is valid until %s" % end
+
+
 def _one_line(value: t.Any) -> str:
     if isinstance(value, t.Mapping):
         return ", ".join("%s %s" % (key, _one_line(item)) for key, item in value.items() if item is not None)
@@ -213,4 +228,4 @@ def _one_line(value: t.Any) -> str:
     return " ".join(str(value).split())
 
 
-__all__ = ("plan_lines", "rotation_lines", "run_report")
+__all__ = ("approval_lines", "plan_lines", "rotation_lines", "run_report")

@@ -37,6 +37,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import
 from ansible_collections.certops.kubernetes.plugins.module_utils._replaceable import link_warnings, replace_problems
 from ansible_collections.certops.kubernetes.plugins.module_utils._restarts import NEVER, decide, record_processes
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed, empty_result, predicted_result, result_of
+from ansible_collections.certops.kubernetes.plugins.module_utils._self_signed import SELF_SIGNED_DAYS
 from ansible_collections.certops.kubernetes.plugins.module_utils._signals import deferred_signals
 from ansible_collections.certops.kubernetes.plugins.module_utils._transaction import Limits, NodeNotRestored, Transaction
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
@@ -212,7 +213,8 @@ def _with_pending_key(state: StateFolder, request: Request, item: Wanted) -> Wan
 
 
 def _policy(access: NodeAccess, node: Node, request: Request) -> Policy:
-    return Policy(access.now(), validity_seconds(access, node, request.validity_days), request.keep_private_key)
+    own = (request.validity_days or SELF_SIGNED_DAYS) * _DAY_SECONDS
+    return Policy(access.now(), validity_seconds(access, node, request.validity_days), request.keep_private_key, own)
 
 
 def validity_seconds(access: NodeAccess, node: Node, validity_days: int | None) -> int:

@@ -43,6 +43,7 @@ AS_STRINGS = {
     "certs_rotate_rollback_run_id": "",
     "certs_rotate_take_over_lock": "false",
     "certs_rotate_worker_serial": "25%",
+    "certs_rotate_approve_serving_requests": "false",
     "certs_report_host": "",
 }
 

@@ -47,6 +47,7 @@ VALUES: dict[str, t.Any] = {
     "certs_rotate_rollback_run_id": "run-7",
     "certs_rotate_take_over_lock": True,
     "certs_rotate_worker_serial": "25%",
+    "certs_rotate_approve_serving_requests": False,
     "certs_report_dir": "",  # a folder of the test's own
     "certs_report_host": "reporter",
 }

@@ -79,6 +79,10 @@ SPECS: dict[str, dict[str, t.Any]] = {
         "take_over": {"type": "str", "default": ""},
         "cluster_ca": {"type": "str"},
     },
+    "kubelet_serving_approval": {
+        "nodes": {"type": "list", "elements": "str", "required": True},
+        "wait_seconds": {"type": "int", "default": 30},
+    },
     "certificate_request": {
         "run_id": {"type": "str", "required": True},
         "names": {"type": "list", "elements": "str", "required": True},
@@ -115,6 +119,7 @@ def main() -> None:
         "certificate_rotation": rotate,
         "certificate_rollback": roll_back,
         "cluster_lock": lock,
+        "kubelet_serving_approval": approve,
     }
     if not module.check_mode:
         befalls(node, name, module._remote_tmp + ".gone")  # type: ignore[attr-defined]  # as above
@@ -185,6 +190,16 @@ def sign(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
         return {"failed": True, "msg": node["refuses"]}
     requests = module.params["requests"]
     return {"changed": False, "certificates": [{"name": one["name"], "certificate": "signed: %s" % one["request"]} for one in requests]}
+
+
+def approve(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
+    """The node's `requests` ({name: node}) of those nodes that may be approved, or the failure `approval`."""
+    if node.get("approval"):
+        return {"failed": True, "msg": node["approval"]}
+    requests, nodes, why = node.get("requests", {}), module.params["nodes"], "it is of no node of this play"
+    approved = [{"request": name, "node": by, "not_after": None} for name, by in requests.items() if by in nodes]
+    left = [{"request": name, "requester": by, "reason": why} for name, by in requests.items() if by not in nodes]
+    return {"changed": bool(approved), "approved": approved, "left_alone": left}
 
 
 def rotate(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:

@@ -39,7 +39,8 @@ def test_a_fresh_node_has_no_finding(tree: KubeadmTree) -> None:
     assert trouble(records) == {}
     assert {record.status for record in records.values()} == {"ok"}
     renewable = {name for name, record in records.items() if record.renewable}
-    assert renewable == {*LEAVES, "kubelet-client", "admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf"}
+    own = {"kubelet-client", "kubelet-serving", "admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf"}
+    assert renewable == {*LEAVES, *own}
     assert all((record.not_renewable_because is None) == record.renewable for record in records.values())
     assert not any(record.externally_managed for record in records.values())
 

@@ -12,7 +12,7 @@ import typing as t
 import pytest
 from ansible_collections.certops.kubernetes.plugins.module_utils._plan import rollback_plan, rotation_plan
 from ansible_collections.certops.kubernetes.plugins.module_utils._policy import policy
-from ansible_collections.certops.kubernetes.plugins.module_utils._report import plan_lines, rotation_lines, run_report
+from ansible_collections.certops.kubernetes.plugins.module_utils._report import approval_lines, plan_lines, rotation_lines, run_report
 from ansible_collections.certops.kubernetes.tests.unit.stand_in.controller import authority, reader, record
 
 RUN = {"id": "r1", "playbook": "rotate", "started_at": "x", "written_at": "y", "check_mode": False}
@@ -191,3 +191,17 @@ def test_a_rollback_s_plan_is_told_like_a_rotation_s() -> None:
     assert {frozenset(entry) for entry in plan} == {frozenset(entry) for entry in rotation}
     told = plan_lines(plan)
     assert told[1] == "a: restore apiserver: run run-1 replaced it; the earlier one is valid until 2026-12-04T00:00:00Z"
+
+
+def test_what_became_of_the_requests_of_kubelets() -> None:
+    approved = [
+        {"request": "csr-1", "node": "n1", "not_after": None},
+        {"request": "csr-2", "node": "n2", "not_after": "2027-11-24T00:00:00Z"},
+    ]
+    left = [{"request": "csr-3", "requester": "jane", "reason": "jane asks for it, who is no kubelet"}]
+    assert approval_lines({"approved": approved, "left_alone": left}) == [
+        "approve csr-1: node n1 asks for its own names",
+        "approve csr-2: node n2 asks for its own names; its certificate is valid until 2027-11-24T00:00:00Z",
+        "leave csr-3 of jane: jane asks for it, who is no kubelet",
+    ]
+    assert approval_lines({"msg": "the API\nis away"}) == ["requests of kubelets were not looked at, or not all: the API is away"]
