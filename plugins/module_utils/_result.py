@@ -133,6 +133,7 @@ def facts_text(facts: dict[str, t.Any]) -> str:
         lines = ["subject: %s" % facts["subject"], "a new certificate valid until %s" % facts["not_after"]]
     else:
         lines = ["%s: %s" % (key, facts[key]) for key in ("subject", "serial", "not_before", "not_after", "fingerprint_sha256")]
+    lines += ["name: %s" % san for san in facts.get("sans") or ()]
     return "".join(line + "\n" for line in lines)
 
 

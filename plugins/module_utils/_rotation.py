@@ -22,6 +22,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._copies import 
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import room_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, StateFolder, Touched
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._names import refreshed_names
 from ansible_collections.certops.kubernetes.plugins.module_utils._pending import forget_keys, kept_pending_key
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import Recovered, outlook, recover
@@ -79,7 +80,8 @@ def rotate(access: NodeAccess, state: StateFolder, request: Request, limits: Lim
             report = [entry.report() for entry in recovered]
             return dict(empty_result(request.run_id), changed=bool(recovered), recovered=report, warnings=done)
         node = access.discover()
-        made, copies, left = with_copies(node, renewals(node, wanted, _policy(access, node, request)), request.copies)
+        made = renewals(node, with_names(access, node, wanted), _policy(access, node, request))
+        made, copies, left = with_copies(node, made, request.copies)
         check_before(access, state, node, made, request.restart)
         refuse_unhealthy(access, node, made, request.health_seconds)
         linked = link_warnings(file.path for file in unique_files(made))
@@ -93,7 +95,8 @@ def predict(access: NodeAccess, state: StateFolder, request: Request) -> dict[st
     refuse_held(state)
     unfinished = outlook(state)
     node = access.discover()
-    made = renewals(node, request.items, _policy(access, node, request), predict=True) if request.items else []
+    items = with_names(access, node, request.items)
+    made = renewals(node, items, _policy(access, node, request), predict=True) if items else []
     made, copies, left = with_copies(node, made, request.copies)
     check_before(access, state, node, made, request.restart)
     result = predicted_result(request.run_id, made, expected_restarts(access, node, made, request.restart), unfinished, request.restart)
@@ -209,6 +212,22 @@ def _with_pending_key(state: StateFolder, request: Request, item: Wanted) -> Wan
     return dataclasses.replace(item, pending_key=kept_pending_key(state, request.run_id, item.name))
 
 
+def with_names(access: NodeAccess, node: Node, items: t.Sequence[Wanted]) -> list[Wanted]:
+    """Each item that is to have its names refreshed with the names that it gets. Raises CertopsError when these are not known."""
+    configuration = access.configuration(node) if any(item.refresh_sans for item in items) else None
+    named, problems = [], []
+    for item in items:
+        credential = node.credentials.get(item.name)
+        try:
+            names = refreshed_names(credential, node, configuration) if item.refresh_sans and credential is not None else None
+            named.append(dataclasses.replace(item, names=names))
+        except CertopsError as error:
+            problems.append("%s: %s" % (item.name, error))
+    if problems:
+        raise CertopsError("Refused, nothing was changed. " + " ".join(problems))
+    return named
+
+
 def _policy(access: NodeAccess, node: Node, request: Request) -> Policy:
     return Policy(access.now(), validity_seconds(access, node, request.validity_days), request.keep_private_key)
 
@@ -289,4 +308,5 @@ __all__ = (
     "rotate",
     "unique_files",
     "validity_seconds",
+    "with_names",
 )

@@ -76,6 +76,13 @@ options:
       certificate:
         description: The new certificate as PEM, when O(items[].signed_by) is given.
         type: str
+      refresh_sans:
+        description:
+          - Whether a renewed certificate of the API server or of etcd gets the names and addresses that kubeadm would give it today, after
+            the cluster's ClusterConfiguration, instead of those that it has.
+          - The module fails and changes nothing when that configuration cannot be read.
+        type: bool
+        default: false
   restart:
     description:
       - V(auto) restarts only what does not reload by itself, or is shown not to have the new certificate.
@@ -171,7 +178,7 @@ certificates:
       type: str
       sample: renew
     before:
-      description: RV(ignore:subject), RV(ignore:serial), RV(ignore:not_before), RV(ignore:not_after), RV(ignore:fingerprint_sha256).
+      description: RV(ignore:subject), RV(ignore:sans), RV(ignore:serial), RV(ignore:not_before), RV(ignore:not_after), RV(ignore:fingerprint_sha256).
       type: dict
     after:
       description: The same of the new certificate. What is not known in check mode is null.
@@ -285,6 +292,7 @@ def argument_spec() -> dict[str, t.Any]:
                 "fingerprint_sha256": {"type": "str"},
                 "signed_by": {"type": "str"},
                 "certificate": {"type": "str"},
+                "refresh_sans": {"type": "bool", "default": False},
             },
         },
         "restart": {"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
@@ -307,6 +315,9 @@ def check(params: dict[str, t.Any]) -> str | None:
     if twice:
         return "items names %s more than once." % ", ".join(twice)
     stray = [item["name"] for item in params["items"] if item["certificate"] and not item["signed_by"]]
+    named = [item["name"] for item in params["items"] if item["refresh_sans"] and (item["signed_by"] or item["action"] != "renew")]
+    if named:
+        return "items has refresh_sans for %s, but another host signs it, or it is only activated." % ", ".join(named)
     if stray:
         return "items has a certificate for %s, but does not say who signed it (signed_by)." % ", ".join(stray)
     for option, least in (
@@ -335,7 +346,9 @@ def request_from(params: dict[str, t.Any]) -> Request:
 
 def wanted_from(item: dict[str, t.Any]) -> Wanted:
     certificate = item["certificate"].encode() if item["certificate"] else None
-    return Wanted(item["name"], item["action"], item["fingerprint_sha256"], item["signed_by"], certificate)
+    return Wanted(
+        item["name"], item["action"], item["fingerprint_sha256"], item["signed_by"], certificate, refresh_sans=item["refresh_sans"]
+    )
 
 
 def act(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:

@@ -51,6 +51,7 @@ SPECS: dict[str, dict[str, t.Any]] = {
                 "action": {"choices": ["renew", "activate"], "default": "renew"},
                 "fingerprint_sha256": {"type": "str"},
                 "signed_by": {"type": "str"},
+                "refresh_sans": {"type": "bool"},
                 "certificate": {"type": "str"},
             },
         },
