@@ -31,6 +31,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._findings impor
     unreachable,
     unreadable,
 )
+from ansible_collections.certops.kubernetes.plugins.module_utils._in_memory import PREFIX, is_made_at_start, loopback_endpoints
 from ansible_collections.certops.kubernetes.plugins.module_utils._material import (
     Material,
     issuers_of,
@@ -92,9 +93,14 @@ def inspect_node(
     ClusterConfiguration, or None, and is waited for after the addresses. Never raises for what it finds.
     """
     endpoints = [endpoint for component in node.components.values() for endpoint in component.endpoints]
-    probes = {endpoint: Probe(endpoint.host, endpoint.port, None, probe_timeout_seconds) for endpoint in endpoints}
+    loopback = loopback_endpoints(node)
+    probes = {one: Probe(one.host, one.port, one.server_name, probe_timeout_seconds) for one in (*endpoints, *loopback)}
     materials = {name: read_material(credential) for name, credential in node.credentials.items()}
     shown = {endpoint: _shown(probe) for endpoint, probe in probes.items()}
+    for endpoint in loopback:
+        seen = shown[endpoint]
+        if isinstance(seen, CertopsError) or seen in [shown[one] for one in endpoints if one.port == endpoint.port]:
+            del shown[endpoint]  # it has none, or what is the matter with the address is told already
     inspection = _Inspection(cluster or node.cluster, host, node.name, now, thresholds, node, materials, configuration())
     served: Served = {endpoint: hashlib.sha256(seen).hexdigest() if isinstance(seen, bytes) else None for endpoint, seen in shown.items()}
     records = [_file_record(inspection, credential, served) for credential in node.credentials.values()]
@@ -256,11 +262,17 @@ def _reader_findings(readers: t.Sequence[Reader], about: About) -> t.Iterator[Fi
 
 def _served_record(inspection: _Inspection, endpoint: Endpoint, seen: bytes | CertopsError) -> Record:
     credential = inspection.found.credentials.get(endpoint.credential or "")
-    self_signed = credential is None or credential.self_signed_is_normal
+    # The API server does verify the one that it shows to itself.
+    self_signed = endpoint.server_name is None and (credential is None or credential.self_signed_is_normal)
+    made_at_start = is_made_at_start(inspection.found, endpoint)
     remedy = (
-        "Restart %s when it suits: it makes a new one." % endpoint.component if credential is None else "Renew %s." % credential.cert_path
+        "Restart %s on this node: it makes a new one. certops.kubernetes.rotate does that when it is due." % endpoint.component
+        if made_at_start
+        else "Have %s make a new one." % endpoint.component
+        if credential is None
+        else "Renew %s." % credential.cert_path
     )
-    about = About("served:" + endpoint.address, endpoint.address, inspection.node_name, remedy, cosmetic=self_signed)
+    about = About(PREFIX + endpoint.address, endpoint.address, inspection.node_name, remedy, cosmetic=self_signed)
     values = {
         "name": about.name,
         "component": endpoint.component,
@@ -271,9 +283,10 @@ def _served_record(inspection: _Inspection, endpoint: Endpoint, seen: bytes | Ce
         "path": None,
         "address": endpoint.address,
         "ca": credential.ca if credential else None,
-        "renewable": False,
-        "not_renewable_because": "it is what an address serves; its file is %s"
-        % (credential.cert_path if credential else "nowhere, the component made it in memory"),
+        "renewable": made_at_start,
+        "not_renewable_because": None
+        if made_at_start
+        else "it is what an address serves; its file is %s" % (credential.cert_path if credential else "kept by the component itself"),
         "externally_managed": False,
         "readers": (),
     }

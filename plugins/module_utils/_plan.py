@@ -23,7 +23,7 @@ except ImportError:
 
 DAY = 86400
 DEFAULT_VALIDITY_DAYS = 365  # kubeadm's own (kubeadm.k8s.io/v1beta4, certificateValidityPeriod)
-ACTIONS = ("renew", "activate")  # what is done to a certificate; `report` and `none` change nothing
+ACTIONS = ("renew", "activate", "restart")  # what is done to a certificate; `report` and `none` change nothing
 REPAIR = "repair"  # what is done to a node where a run did not end
 RESTORE = "restore"  # what a rollback does to a certificate
 
@@ -36,7 +36,7 @@ def rotation_plan(
     policy: t.Mapping[str, t.Any],
     nodes: t.Mapping[str, t.Mapping[str, t.Any]] | None = None,
 ) -> list[Entry]:
-    """One entry for each record: what will be done about it (`renew`, `activate`, `report`, `none`), and why.
+    """One entry for each record: what will be done about it (`renew`, `activate`, `restart`, `report`, `none`), and why.
 
     `policy` has renew_before_days, select, force, refresh_sans, restart, validity_days as `_policy.policy` makes them. `nodes` maps a
     host to what `certificate_info` says of its node: certificate_validity_seconds, signs, and unfinished_run, for which there is an entry
@@ -201,6 +201,8 @@ def _repair(host: str, node: t.Mapping[str, t.Any]) -> Entry:
 def _decision(record: Record, policy: t.Mapping[str, t.Any], limits: _Limits, selected: bool, signer: str | None) -> tuple[str, str, str]:
     """Action, code and reason; the first that applies."""
     due, names = _due(record, limits.threshold), _other_names(record, policy)
+    if record["renewable"] and record["source"] == "served":
+        return _in_memory(record, policy["restart"], limits, selected)
     if not record["renewable"] and signer is None:
         return _not_renewable(record, limits.threshold, names)
     pending = stale_readers(record)
@@ -231,6 +233,25 @@ def _due(record: Record, threshold: int) -> str | None:
     if left < threshold:
         return "%s left, less than %s" % (duration(left), duration(threshold))
     return None
+
+
+def _in_memory(record: Record, restart: str, limits: _Limits, selected: bool) -> tuple[str, str, str]:
+    """What a component made when it started. To force files is no reason to restart it."""
+    due = _due(record, limits.threshold)
+    if due is None:
+        return "none", "not_due", _left(record)
+    if not selected:
+        return "none", "not_selected", "%s, but certs_rotate_select leaves it out" % due
+    lifetime = (record["lifetime_days"] or 0) * DAY
+    if lifetime <= limits.threshold:
+        return (
+            *("report", "validity_below_threshold"),
+            "%s, but %s makes one for %s only, which would be due again at once: lower certs_rotate_renew_before_days"
+            % (due, record["component"], duration(lifetime)),
+        )
+    if restart == "never":
+        return "report", "activation_pending", "%s, and only a restart makes another one; certs_rotate_restart is never" % due
+    return "restart", "due", "%s; %s made it in memory when it started" % (due, record["component"])
 
 
 def _other_names(record: Record, policy: t.Mapping[str, t.Any]) -> str | None:
@@ -294,6 +315,8 @@ def _restarts(record: Record, restart: str, action: str) -> list[str]:
     """The components that are going to be restarted for this certificate."""
     if action not in ACTIONS or restart == "never":
         return []
+    if action == "restart":
+        return [record["component"]]
     readers = [reader for reader in record["readers"] if reader["reload"] != "self"]
     if restart == "auto" and action == "renew":
         readers = [reader for reader in readers if reader["reload"] == "restart"]

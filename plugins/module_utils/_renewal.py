@@ -40,6 +40,7 @@ if t.TYPE_CHECKING:
 
 RENEW = "renew"
 ACTIVATE = "activate"
+RESTART = "restart"
 RESTORE = "restore"
 
 _END_OF_CERTIFICATE = re.compile(rb"-----END CERTIFICATE-----[ \t]*\r?\n?")
@@ -54,7 +55,7 @@ class Wanted:
     """
 
     name: str
-    action: str  # renew | activate
+    action: str  # renew | activate | restart
     fingerprint_sha256: str | None = None
     signed_by: str | None = None
     certificate: bytes | None = None
@@ -371,6 +372,7 @@ def facts(certificate: t.Any) -> dict[str, t.Any]:
 __all__ = (
     "ACTIVATE",
     "RENEW",
+    "RESTART",
     "RESTORE",
     "Authority",
     "NewFile",

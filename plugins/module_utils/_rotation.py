@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from ansible_collections.certops.kubernetes.plugins.module_utils import _journal as journaling
 from ansible_collections.certops.kubernetes.plugins.module_utils._copies import with_copies
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import room_problem
+from ansible_collections.certops.kubernetes.plugins.module_utils._in_memory_restarts import restarts_for
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, StateFolder, Touched
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._names import refreshed_names
@@ -29,6 +30,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._recovery impor
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import (
     ACTIVATE,
     RENEW,
+    RESTART,
     NewFile,
     Policy,
     Renewal,
@@ -80,13 +82,16 @@ def rotate(access: NodeAccess, state: StateFolder, request: Request, limits: Lim
             report = [entry.report() for entry in recovered]
             return dict(empty_result(request.run_id), changed=bool(recovered), recovered=report, warnings=done)
         node = access.discover()
-        made = renewals(node, with_names(access, node, wanted), _policy(access, node, request))
+        made, notes = _make(access, node, wanted, request)
+        if not made:
+            report = [entry.report() for entry in recovered]
+            return dict(empty_result(request.run_id), changed=bool(recovered), recovered=report, warnings=[*done, *notes])
         made, copies, left = with_copies(node, made, request.copies)
         check_before(access, state, node, made, request.restart)
         refuse_unhealthy(access, node, made, request.health_seconds)
         linked = link_warnings(file.path for file in unique_files(made))
         result = commit(access, state, transaction, made, request, recovered=recovered)
-        result.update(copies=copies, warnings=[*done, *linked, *left, *result["warnings"]])
+        result.update(copies=copies, warnings=[*done, *notes, *linked, *left, *result["warnings"]])
         return result
 
 
@@ -95,12 +100,24 @@ def predict(access: NodeAccess, state: StateFolder, request: Request) -> dict[st
     refuse_held(state)
     unfinished = outlook(state)
     node = access.discover()
-    items = with_names(access, node, request.items)
-    made = renewals(node, items, _policy(access, node, request), predict=True) if items else []
+    made, notes = _make(access, node, request.items, request, predict=True) if request.items else ([], [])
     made, copies, left = with_copies(node, made, request.copies)
     check_before(access, state, node, made, request.restart)
     result = predicted_result(request.run_id, made, expected_restarts(access, node, made, request.restart), unfinished, request.restart)
-    return dict(result, copies=copies, warnings=left)
+    return dict(result, copies=copies, warnings=[*notes, *left])
+
+
+def _make(
+    access: NodeAccess, node: Node, items: t.Sequence[Wanted], request: Request, predict: bool = False
+) -> tuple[list[Renewal], list[str]]:
+    """What comes of each item, and what needs nothing any more, as sentences. Raises CertopsError."""
+    in_files = [item for item in items if item.action != RESTART]
+    made = renewals(node, with_names(access, node, in_files), _policy(access, node, request), predict) if in_files else []
+    in_memory = [item for item in items if item.action == RESTART]
+    if not in_memory:
+        return made, []
+    restarts, notes = restarts_for(node, access.inspect(node), in_memory)
+    return [*made, *restarts], notes
 
 
 def expected_restarts(access: NodeAccess, node: Node, made: t.Sequence[Renewal], restart: str) -> tuple[Touched, ...]:
