@@ -4,7 +4,7 @@
 
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""Certificates that a component makes in memory when it starts, each for a year, and which a restart therefore renews.
+"""Certificates that a component makes in memory when it starts, for a year (the API server today for three): a restart renews them.
 
 The API server's for its connections to itself (`apiserver/pkg/server/options/serving_with_loopback.go`: when it has ended, the API
 server cannot start its own controllers' work any more), and the self-signed ones of kube-controller-manager and kube-scheduler

@@ -53,6 +53,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._records import
 from ansible_collections.certops.kubernetes.plugins.module_utils._remedies import renewed
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewable import renewability
 from ansible_collections.certops.kubernetes.plugins.module_utils._tls_probe import Probe
+from ansible_collections.certops.kubernetes.plugins.module_utils._twins import twin_findings
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     Certificate,
     CertificateFacts,
@@ -168,6 +169,7 @@ def _file_record(inspection: _Inspection, credential: Credential, served: Served
     findings = (
         *_file_findings(inspection, credential, material, about),
         *_key_findings(credential, material, about),
+        *twin_findings(about, credential, inspection.found, inspection.materials),
         *_reader_findings(readers, about),
         *(hard_linked(about, path, names, component) for path, names, component in watched_links(credential)),
     )

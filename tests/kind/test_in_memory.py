@@ -4,7 +4,7 @@
 
 """What components make in memory when they start: seen as openssl sees it, and renewed by a graceful restart.
 
-It is made for a year, so that a playbook has no reason to restart anything on a new cluster: the module is called as the playbook would.
+It is made for a year or more, so that a playbook has no reason to restart anything on a new cluster: the module is called as the playbook would.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ def fixture_seen() -> dict[str, t.Any]:
 
 
 def test_records_are_what_openssl_sees(seen: dict[str, t.Any]) -> None:
-    """Each made for a year, and nothing wrong with it."""
+    """Nothing is wrong with any of them on a new cluster."""
     for component, fingerprint in seen["before"].items():
         record = seen["records"][name_of(component)]
         assert (record["fingerprint_sha256"], record["component"], record["source"]) == (fingerprint, component, "served")
-        assert (record["renewable"], record["lifetime_days"], record["findings"]) == (True, 365, [])
+        assert (record["renewable"], record["lifetime_days"] >= 365, record["findings"]) == (True, True, [])
 
 
 def test_a_restart_is_proven_by_what_is_served(seen: dict[str, t.Any]) -> None:
@@ -85,9 +85,9 @@ def test_each_was_restarted_once(seen: dict[str, t.Any]) -> None:
     [
         ({}, "none", "not_due"),
         ({"certs_rotate_force": True}, "none", "not_due"),
-        ({"certs_rotate_renew_before_days": 365}, "report", "validity_below_threshold"),
+        ({"certs_rotate_renew_before_days": 5000}, "report", "validity_below_threshold"),
     ],
 )
 def test_a_playbook_restarts_by_age_alone(variables: dict[str, t.Any], action: str, code: str) -> None:
-    """A year is what they have: a threshold of a year would never be met."""
+    """A threshold beyond what they are made for would never be met."""
     assert {(one["action"], one["code"]) for one in planned(**variables).values()} == {(action, code)}
