@@ -4,7 +4,7 @@
 
 """What components make in memory when they start: seen as openssl sees it, and renewed by a graceful restart.
 
-It is made for a year or more, so that a playbook has no reason to restart anything on a new cluster: the module is called as the playbook would.
+They are made for a year or more, so that a playbook restarts nothing on a new cluster: the module is called as the playbook would.
 """
 
 from __future__ import annotations

@@ -20,12 +20,16 @@ VARIABLES = ("-e", json.dumps({"certs_rotate_refresh_sans": True, **SELECT}))
 CERTIFICATE = "/etc/kubernetes/pki/apiserver.crt"
 # The names in lines, as openssl shows them
 SERVED = f"openssl s_client -connect {cluster.node_address()}:6443 </dev/null 2>/dev/null | openssl x509 -noout -ext subjectAltName"
-KUBEADM = f"""
-kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system get configmap kubeadm-config -o jsonpath='{{.data.ClusterConfiguration}}' \
-  | sed 's,^certificatesDir:.*,certificatesDir: /run/certops-names,' >/run/certops-names.yaml
+KUBEADM = r"""
+kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system get configmap kubeadm-config -o jsonpath='{.data.ClusterConfiguration}' |
+  sed 's,^certificatesDir:.*,certificatesDir: /run/certops-names,' >/run/certops-names.yaml
 address=$(sed -n 's/.*--advertise-address=//p' /etc/kubernetes/manifests/kube-apiserver.yaml)
-printf -- '---\\napiVersion: kubeadm.k8s.io/v1beta4\\nkind: InitConfiguration\\nlocalAPIEndpoint: {{advertiseAddress: "%s"}}\\n' "$address" \
-  >>/run/certops-names.yaml
+cat >>/run/certops-names.yaml <<END
+---
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: InitConfiguration
+localAPIEndpoint: {advertiseAddress: "$address"}
+END
 mkdir -p /run/certops-names
 cp /etc/kubernetes/pki/ca.* /run/certops-names
 kubeadm init phase certs apiserver --config /run/certops-names.yaml >/dev/null
