@@ -16,7 +16,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._names import r
 from ansible_collections.certops.kubernetes.plugins.module_utils._plan import rotation_items, rotation_plan
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import Wanted, look_at
 from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import Request, predict, rotate
-from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import describe
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import describe, parse_certificates
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_renew import renew
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import pki
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_node import API_SERVER, LIMITS, FakeNode, run
@@ -140,11 +140,11 @@ def test_a_certificate_without_names_gets_some() -> None:
     ca = pki.make_ca()
     leaf = pki.make_leaf(ca, "x", usages=("server",))
     renewed = renew(leaf.cert, ca.cert, ca.key, datetime.now(timezone.utc), 86400, sans=("DNS:x", "IP:::1"))
-    assert describe(pki.x509.load_pem_x509_certificate(renewed.certificate_pem)).sans == ("DNS:x", "IP:::1")
+    assert describe(parse_certificates(renewed.certificate_pem, "x")[0]).sans == ("DNS:x", "IP:::1")
 
 
 def planned(differing: bool = True, days: int = 200, ca_days: int = 3000, **values: t.Any) -> dict[str, t.Any]:
-    ours = {name: values.pop(name) for name in ("renewable", "not_renewable_because") if name in values}
+    ours: dict[str, t.Any] = {name: values.pop(name) for name in ("renewable", "not_renewable_because") if name in values}
     one = {**record("apiserver", days), "findings": [DIFFERS] if differing else [], **ours}
     return rotation_plan([one, authority(ca_days)], rotate_policy(**values))[0]
 
