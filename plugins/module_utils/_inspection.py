@@ -33,6 +33,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._findings impor
     unreadable,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._further_records import further_records
+from ansible_collections.certops.kubernetes.plugins.module_utils._in_memory import PREFIX, is_made_at_start, loopback_endpoints
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import KUBELET
 from ansible_collections.certops.kubernetes.plugins.module_utils._material import (
     Material,
@@ -55,6 +56,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._records import
 from ansible_collections.certops.kubernetes.plugins.module_utils._remedies import renewed
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewable import renewability
 from ansible_collections.certops.kubernetes.plugins.module_utils._tls_probe import Probe
+from ansible_collections.certops.kubernetes.plugins.module_utils._twins import twin_findings
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     Certificate,
     CertificateFacts,
@@ -95,9 +97,14 @@ def inspect_node(
     ClusterConfiguration, or None, and is waited for after the addresses. Never raises for what it finds.
     """
     endpoints = [endpoint for component in node.components.values() for endpoint in component.endpoints]
-    probes = {endpoint: Probe(endpoint.host, endpoint.port, None, probe_timeout_seconds) for endpoint in endpoints}
+    loopback = loopback_endpoints(node)
+    probes = {one: Probe(one.host, one.port, one.server_name, probe_timeout_seconds) for one in (*endpoints, *loopback)}
     materials = {name: read_material(credential) for name, credential in node.credentials.items()}
     shown = {endpoint: _shown(probe) for endpoint, probe in probes.items()}
+    for endpoint in loopback:
+        seen = shown[endpoint]
+        if isinstance(seen, CertopsError) or seen in [shown[one] for one in endpoints if one.port == endpoint.port]:
+            del shown[endpoint]  # it has none, or what is the matter with the address is told already
     inspection = _Inspection(cluster or node.cluster, host, node.name, now, thresholds, node, materials, configuration())
     served: Served = {endpoint: hashlib.sha256(seen).hexdigest() if isinstance(seen, bytes) else None for endpoint, seen in shown.items()}
     records = []
@@ -168,6 +175,7 @@ def _file_record(inspection: _Inspection, credential: Credential, served: Served
     findings = (
         *_file_findings(inspection, credential, material, about),
         *_key_findings(credential, material, about),
+        *twin_findings(about, credential, inspection.found, inspection.materials),
         *_reader_findings(readers, about),
         *(hard_linked(about, path, names, component) for path, names, component in watched_links(credential)),
     )
@@ -266,11 +274,17 @@ def _reader_findings(readers: t.Sequence[Reader], about: About) -> t.Iterator[Fi
 
 def _served_record(inspection: _Inspection, endpoint: Endpoint, seen: bytes | CertopsError) -> Record:
     credential = inspection.found.credentials.get(endpoint.credential or "")
-    self_signed = credential is None or credential.self_signed_is_normal
+    # The API server does verify the one that it shows to itself.
+    self_signed = endpoint.server_name is None and (credential is None or credential.self_signed_is_normal)
+    made_at_start = is_made_at_start(inspection.found, endpoint)
     remedy = (
-        "Restart %s when it suits: it makes a new one." % endpoint.component if credential is None else "Renew %s." % credential.cert_path
+        "Restart %s on this node: it makes a new one. certops.kubernetes.rotate does that when it is due." % endpoint.component
+        if made_at_start
+        else "Have %s make a new one." % endpoint.component
+        if credential is None
+        else "Renew %s." % credential.cert_path
     )
-    about = About("served:" + endpoint.address, endpoint.address, inspection.node_name, remedy, cosmetic=self_signed)
+    about = About(PREFIX + endpoint.address, endpoint.address, inspection.node_name, remedy, cosmetic=self_signed)
     values = {
         "name": about.name,
         "component": endpoint.component,
@@ -281,9 +295,10 @@ def _served_record(inspection: _Inspection, endpoint: Endpoint, seen: bytes | Ce
         "path": None,
         "address": endpoint.address,
         "ca": credential.ca if credential else None,
-        "renewable": False,
-        "not_renewable_because": "it is what an address serves; its file is %s"
-        % (credential.cert_path if credential else "nowhere, the component made it in memory"),
+        "renewable": made_at_start,
+        "not_renewable_because": None
+        if made_at_start
+        else "it is what an address serves; its file is %s" % (credential.cert_path if credential else "kept by the component itself"),
         "externally_managed": False,
         "readers": (),
     }

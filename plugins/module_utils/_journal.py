@@ -97,7 +97,7 @@ class Item:
     """A certificate that a run handles: `before` and `after` are subject, serial, dates and fingerprint, as JSON has them."""
 
     name: str
-    action: str  # renew | activate | restore
+    action: str  # renew | activate | restart | restore
     before: dict[str, t.Any]
     after: dict[str, t.Any]
 

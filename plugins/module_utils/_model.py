@@ -54,11 +54,13 @@ class Endpoint:
     host: str
     port: int
     credential: str | None  # name of the credential that it should serve; None: self-signed in memory
+    server_name: str | None = None  # the name that has to be asked for (SNI); None: without one
 
     @property
     def address(self) -> str:
-        """`host:port`, with brackets around an IPv6 address."""
-        return "[%s]:%d" % (self.host, self.port) if ":" in self.host else "%s:%d" % (self.host, self.port)
+        """`host:port`, with brackets around an IPv6 address, and with `#name` where a name has to be asked for."""
+        where = "[%s]:%d" % (self.host, self.port) if ":" in self.host else "%s:%d" % (self.host, self.port)
+        return "%s#%s" % (where, self.server_name) if self.server_name else where
 
 
 @dataclass(frozen=True)

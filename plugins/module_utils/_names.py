@@ -19,7 +19,7 @@ import typing as t
 from ansible_collections.certops.kubernetes.plugins.module_utils._documents import dig, text, texts
 from ansible_collections.certops.kubernetes.plugins.module_utils._findings import INFO, WARNING
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER
-from ansible_collections.certops.kubernetes.plugins.module_utils._model import Finding
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Finding
 from ansible_collections.certops.kubernetes.plugins.module_utils._remedies import made_anew
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import shown
 
@@ -37,10 +37,7 @@ def names_findings(about: About, credential: Credential, node: Node, sans: t.Seq
 
     Nothing for what lies elsewhere than in the configuration's own folder, since kubeadm did not make it.
     """
-    folder = text(dig(configuration, "certificatesDir")) or os.path.join(node.kubernetes_dir, "pki")
-    if not isinstance(configuration, dict) or credential.cert_path != os.path.join(folder, credential.name + ".crt"):
-        return
-    wanted = _wanted(credential.name, node, configuration)
+    wanted = wanted_names(credential, node, configuration)
     if not wanted:
         return
     present = {"DNS:%s" % san[4:].lower() if san.startswith("DNS:") else san for san in sans}
@@ -55,8 +52,42 @@ def names_findings(about: About, credential: Credential, node: Node, sans: t.Seq
         # Hardly anybody asks for a node by its name, and a cloud's provider may have renamed it.
         WARNING if set(missing) - {own} else INFO,
         about.tells("has other names than kubeadm's configuration of the cluster wants: it %s" % " and ".join(differs)),
-        "Put the certificate right, or the configuration. %s" % made_anew(credential, node),
+        "Put the certificate right, or the configuration. certops.kubernetes.rotate renews it with the names of the configuration if"
+        " certs_rotate_refresh_sans is true. Without that: %s" % made_anew(credential, node),
     )
+
+
+def wanted_names(credential: Credential, node: Node, configuration: t.Any) -> list[str]:
+    """The names (as records show them) that kubeadm would put into that certificate on this node.
+
+    Empty for one that has none, and for what lies elsewhere than in the configuration's own folder.
+    """
+    folder = text(dig(configuration, "certificatesDir")) or os.path.join(node.kubernetes_dir, "pki")
+    if not isinstance(configuration, dict) or credential.cert_path != os.path.join(folder, credential.name + ".crt"):
+        return []
+    return _wanted(credential.name, node, configuration)
+
+
+def refreshed_names(credential: Credential, node: Node, configuration: t.Any) -> tuple[str, ...]:
+    """`wanted_names` for a new certificate, in kubeadm's order. Raises CertopsError when it is not known for certain what they are."""
+    api_server = node.components.get(API_SERVER)
+    unknown = [
+        what
+        for what, known in (
+            ("kubeadm's ClusterConfiguration (ConfigMap kube-system/kubeadm-config)", configuration),
+            ("this node's name", node.name),
+            ("the API server's --advertise-address", api_server is not None and api_server.flag("advertise-address")),
+            ("the first address of serviceSubnet", _first_address(text(dig(configuration, "networking", "serviceSubnet")))),
+        )
+        if not known
+    ]
+    names = [] if unknown else wanted_names(credential, node, configuration)
+    if not names:
+        raise CertopsError(
+            "the names that it should have are not known: %s. Remedy: see to that, or run with certs_rotate_refresh_sans false, which keeps"
+            " its names." % (" and ".join(unknown) + " could not be read" if unknown else "kubeadm did not make this one")
+        )
+    return tuple(sorted(names))  # DNS before IP; kubeadm sorts each of both as texts
 
 
 def _wanted(name: str, node: Node, configuration: dict[str, t.Any]) -> list[str]:
@@ -116,4 +147,4 @@ def _listed(names: t.Sequence[str]) -> str:
     return ", ".join(shown(name) for name in names[:_SHOWN]) + more
 
 
-__all__ = ("names_findings",)
+__all__ = ("names_findings", "refreshed_names", "wanted_names")

@@ -22,6 +22,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._api import (
     ApiClient,
     ApiError,
     cluster_certificate_validity_seconds,
+    cluster_configuration,
     whoami,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
@@ -77,6 +78,7 @@ class NodeAccess:
     sleep: t.Callable[[float], None]
     host: str
     pid: int
+    configuration: t.Callable[[Node], t.Any] = lambda node: None  # kubeadm's ClusterConfiguration; None: not known
 
 
 def node_access(kubernetes_dir: str, stop_timeout: float, start_timeout: float) -> NodeAccess:
@@ -104,6 +106,7 @@ def node_access(kubernetes_dir: str, stop_timeout: float, start_timeout: float) 
         sleep=time.sleep,
         host=socket.gethostname(),
         pid=os.getpid(),
+        configuration=_configuration,
     )
 
 
@@ -115,6 +118,13 @@ def _cluster_validity(node: Node) -> int | None:
     """The cluster's own certificateValidityPeriod in seconds; None when it has none or cannot be asked."""
     try:
         return cluster_certificate_validity_seconds(api_client(node, _now(), _API_TIMEOUT_SECONDS, ignore_dates=True))
+    except CertopsError:
+        return None
+
+
+def _configuration(node: Node) -> dict[str, t.Any] | None:
+    try:
+        return cluster_configuration(api_client(node, _now(), _API_TIMEOUT_SECONDS, ignore_dates=True))
     except CertopsError:
         return None
 

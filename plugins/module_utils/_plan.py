@@ -24,7 +24,7 @@ except ImportError:
 
 DAY = 86400
 DEFAULT_VALIDITY_DAYS = 365  # kubeadm's own (kubeadm.k8s.io/v1beta4, certificateValidityPeriod)
-ACTIONS = ("renew", "activate")  # what is done to a certificate; `report` and `none` change nothing
+ACTIONS = ("renew", "activate", "restart")  # what is done to a certificate; `report` and `none` change nothing
 REPAIR = "repair"  # what is done to a node where a run did not end
 RESTORE = "restore"  # what a rollback does to a certificate
 _BEHIND_THE_FIRST = re.compile(r"\[\d+\]\Z")
@@ -38,11 +38,12 @@ def rotation_plan(
     policy: t.Mapping[str, t.Any],
     nodes: t.Mapping[str, t.Mapping[str, t.Any]] | None = None,
 ) -> list[Entry]:
-    """One entry for each record: what will be done about it (`renew`, `activate`, `report`, `none`), and why.
+    """One entry for each record: what will be done about it (`renew`, `activate`, `restart`, `report`, `none`), and why.
 
-    `policy` has renew_before_days, select, force, restart, validity_days as `_policy.policy` makes them. `nodes` maps a host to
-    what `certificate_info` says of its node: certificate_validity_seconds, signs, and unfinished_run, for which there is an entry
-    `repair`. `ends_after` and `days_left` are days; `signed_by` is the other host that has the key of the CA, if this one has not.
+    `policy` has renew_before_days, select, force, refresh_sans, restart, validity_days as `_policy.policy` makes them. `nodes` maps a
+    host to what `certificate_info` says of its node: certificate_validity_seconds, signs, and unfinished_run, for which there is an entry
+    `repair`. `ends_after` and `days_left` are days; `signed_by` is the other host that has the key of the CA, if this one has not;
+    `refresh_sans` says that it gets the names of the cluster's configuration.
     Raises CertopsError when `select` is not an expression that yields records.
     """
     selected = _selected(records, policy.get("select"))
@@ -87,7 +88,7 @@ def _signable_elsewhere(record: Record) -> bool:
 
 def rotation_items(plan: t.Sequence[Entry], host: str, signed: t.Sequence[Record] = ()) -> list[dict[str, t.Any]]:
     """What `certificate_rotation` is to do on a host, as it takes it; `signed` is what `certificate_signing` returned for it."""
-    keys = ("name", "action", "fingerprint_sha256", "signed_by")
+    keys = ("name", "action", "fingerprint_sha256", "signed_by", "refresh_sans")
     certificates = {entry["name"]: entry["certificate"] for entry in signed}
     items = [{key: entry[key] for key in keys} for entry in plan if entry["host"] == host and entry["action"] in ACTIONS]
     return [dict(item, certificate=certificates.get(item["name"])) for item in items]
@@ -126,6 +127,7 @@ def _restoration(host: str, item: t.Mapping[str, t.Any], record: Record, run_id:
         "ends_after": None,
         "restarts": [],
         "signed_by": None,
+        "refresh_sans": False,
         "fingerprint_sha256": now["fingerprint_sha256"],
     }
 
@@ -191,6 +193,7 @@ def _entry(record: Record, policy: t.Mapping[str, t.Any], limits: _Limits, selec
         "days_left": record["days_left"],
         "ends_after": limits.ends_after // DAY if action == "renew" else None,
         "signed_by": signer if action == "renew" else None,
+        "refresh_sans": action == "renew" and signer is None and _other_names(record, policy) is not None,
         "restarts": _restarts(record, policy["restart"], action),
         "fingerprint_sha256": record["fingerprint_sha256"],
     }
@@ -199,24 +202,31 @@ def _entry(record: Record, policy: t.Mapping[str, t.Any], limits: _Limits, selec
 def _repair(host: str, node: t.Mapping[str, t.Any]) -> Entry:
     entry: Entry = dict.fromkeys(("node", "component", "not_after", "days_left", "ends_after", "signed_by", "fingerprint_sha256"))
     reason = "it did not end; what it left is finished or undone first"
-    entry.update(host=host, name="run %s" % node["unfinished_run"], action=REPAIR, code="unfinished_run", reason=reason, restarts=[])
+    entry.update(host=host, name="run %s" % node["unfinished_run"], action=REPAIR, code="unfinished_run", reason=reason)
+    entry.update(restarts=[], refresh_sans=False)
     return entry
 
 
 def _decision(record: Record, policy: t.Mapping[str, t.Any], limits: _Limits, selected: bool, signer: str | None) -> tuple[str, str, str]:
     """Action, code and reason; the first that applies."""
+    due, names = _due(record, limits.threshold), _other_names(record, policy)
+    if record["renewable"] and record["source"] == "served":
+        return _in_memory(record, policy["restart"], limits, selected)
     if not record["renewable"] and signer is None:
-        return _not_renewable(record, limits.threshold)
-    due = _due(record, limits.threshold)
+        return _not_renewable(record, limits.threshold, names)
     pending = stale_readers(record)
     if not selected:
-        if due or pending:
-            return "none", "not_selected", "%s, but certs_rotate_select leaves it out" % (due or _pending_text(pending))
+        if due or names or pending:
+            return "none", "not_selected", "%s, but certs_rotate_select leaves it out" % (due or names or _pending_text(pending))
         return "none", "not_due", _left(record)
     if policy["force"]:
         return _forced(limits)
     if due:
         return _renewal_worth_it(due, limits)
+    if names and signer is not None:
+        return "report", "names_differ", "%s; not renewed: the key of its CA is not on this node" % names
+    if names:
+        return _renewal_worth_it(names, limits, "names_refreshed")
     if pending:
         return _activation(pending, policy["restart"])
     return "none", "not_due", _left(record)
@@ -234,9 +244,37 @@ def _due(record: Record, threshold: int) -> str | None:
     return None
 
 
-def _not_renewable(record: Record, threshold: int) -> tuple[str, str, str]:
+def _in_memory(record: Record, restart: str, limits: _Limits, selected: bool) -> tuple[str, str, str]:
+    """What a component made when it started. To force files is no reason to restart it."""
+    due = _due(record, limits.threshold)
+    if due is None:
+        return "none", "not_due", _left(record)
+    if not selected:
+        return "none", "not_selected", "%s, but certs_rotate_select leaves it out" % due
+    lifetime = (record["lifetime_days"] or 0) * DAY
+    if lifetime <= limits.threshold:
+        return (
+            *("report", "validity_below_threshold"),
+            "%s, but %s makes one for %s only, which would be due again at once: lower certs_rotate_renew_before_days"
+            % (due, record["component"], duration(lifetime)),
+        )
+    if restart == "never":
+        return "report", "activation_pending", "%s, and only a restart makes another one; certs_rotate_restart is never" % due
+    return "restart", "due", "%s; %s made it in memory when it started" % (due, record["component"])
+
+
+def _other_names(record: Record, policy: t.Mapping[str, t.Any]) -> str | None:
+    """How its names differ from the cluster's configuration, if they are to be refreshed."""
+    messages = [finding["message"] for finding in record["findings"] if finding["code"] == "sans_differ"]
+    if not messages or not policy.get("refresh_sans"):
+        return None
+    own_name = record["name"] + " "
+    return str(messages[0])[len(own_name) if messages[0].startswith(own_name) else 0 :].rstrip(".")
+
+
+def _not_renewable(record: Record, threshold: int, names: str | None) -> tuple[str, str, str]:
     why = record["not_renewable_because"] or "nothing on this node can renew it"
-    problem = _due(record, threshold)
+    problem = _due(record, threshold) or names
     if problem is None and record["status"] in ("missing", "unreadable", "unreachable", "not_yet_valid"):
         problem = str(record["status"]).replace("_", " ")
     if problem is None or record["source"] == "served" or _BEHIND_THE_FIRST.search(record["name"]):
@@ -251,10 +289,10 @@ def _forced(limits: _Limits) -> tuple[str, str, str]:
     return "renew", "forced", "certs_rotate_force renews it whatever its age"
 
 
-def _renewal_worth_it(due: str, limits: _Limits) -> tuple[str, str, str]:
+def _renewal_worth_it(due: str, limits: _Limits, code: str = "due") -> tuple[str, str, str]:
     """A renewal whose result would be due again at once is reported instead."""
     if limits.ends_after > limits.threshold:
-        return "renew", "due", due
+        return "renew", code, due
     if limits.ca_left is not None and limits.ca_left < limits.validity:
         cause = "its CA has %s left" % duration(limits.ca_left) if limits.ca_left > 0 else "its CA has expired"
         return "report", "ca_ends_first", "%s, but %s, so a new certificate would be due again at once: renew the CA" % (due, cause)
@@ -262,7 +300,8 @@ def _renewal_worth_it(due: str, limits: _Limits) -> tuple[str, str, str]:
         "report",
         "validity_below_threshold",
         "%s, but a new certificate would be valid for %s and due again at once: raise certs_rotate_validity_days or the cluster's "
-        "certificateValidityPeriod (of a kubelet's: --cluster-signing-duration of the kube-controller-manager), or lower certs_rotate_renew_before_days" % (due, duration(limits.validity)),
+        "certificateValidityPeriod (of a kubelet's: --cluster-signing-duration of the kube-controller-manager), or lower certs_rotate_renew_before_days"
+        % (due, duration(limits.validity)),
     )
 
 
@@ -286,6 +325,8 @@ def _restarts(record: Record, restart: str, action: str) -> list[str]:
     """The components that are going to be restarted for this certificate."""
     if action not in ACTIONS or restart == "never":
         return []
+    if action == "restart":
+        return [record["component"]]
     # Who renews it itself has another one in memory, and learns of what we wrote when it starts; there is nothing of its own to activate.
     readers = [reader for reader in record["readers"] if action == "renew" or reader["reload"] != "self"]
     if restart == "auto" and action == "renew":

@@ -211,6 +211,7 @@ OPTIONS: dict[str, Option] = {
     "certs_rotate_renew_before_days": Option(30, _whole_number(0)),
     "certs_rotate_select": Option(None, _text),
     "certs_rotate_force": Option(False, _truth),
+    "certs_rotate_refresh_sans": Option(False, _truth),
     "certs_rotate_restart": Option("auto", _choice(RESTART)),
     "certs_rotate_stop_timeout_seconds": Option("auto", _number_or("auto", 0)),
     "certs_rotate_start_timeout_seconds": Option(120, _whole_number(10)),

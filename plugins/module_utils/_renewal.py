@@ -41,6 +41,7 @@ if t.TYPE_CHECKING:
 
 RENEW = "renew"
 ACTIVATE = "activate"
+RESTART = "restart"
 RESTORE = "restore"
 
 _END_OF_CERTIFICATE = re.compile(rb"-----END CERTIFICATE-----[ \t]*\r?\n?")
@@ -51,15 +52,17 @@ class Wanted:
     """What the plan asks for: a certificate by name, what to do with it, and the fingerprint that it had when the plan was made.
 
     `signed_by`: the other host that has its CA's key; `certificate` is then what was signed there, and `pending_key` the key that
-    waits for it here (None where the old key is kept).
+    waits for it here (None where the old key is kept). `refresh_sans`: it gets `names` (`DNS:…`, `IP:…`) instead of its own.
     """
 
     name: str
-    action: str  # renew | activate
+    action: str  # renew | activate | restart
     fingerprint_sha256: str | None = None
     signed_by: str | None = None
     certificate: bytes | None = None
     pending_key: bytes | None = field(default=None, repr=False)
+    refresh_sans: bool = False
+    names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -147,8 +150,8 @@ def _predict_or_make(item: Wanted, present: Present, signer: Signer | Authority,
     if present.credential.self_signed_is_normal:
         policy = replace(policy, validity_seconds=policy.self_signed_seconds)
     if predict:
-        return _prediction(item.name, present, signer, policy)
-    return _make(item.name, present, signer, policy) if isinstance(signer, Signer) else _accept(item, present, signer, policy)
+        return _prediction(item, present, signer, policy)
+    return _make(item, present, signer, policy) if isinstance(signer, Signer) else _accept(item, present, signer, policy)
 
 
 _Found = t.Tuple[Wanted, Present, t.Union[Signer, Authority, None]]
@@ -309,10 +312,12 @@ def load_authority(node: Node, present: Present) -> Authority:
     return Authority(issuer, tuple(certificates))
 
 
-def _make(name: str, present: Present, signer: Signer, policy: Policy) -> Renewal:
+def _make(item: Wanted, present: Present, signer: Signer, policy: Policy) -> Renewal:
     key = kept_key(present) if policy.keep_private_key else None
-    renewed = renew(present.leaf, signer.certificate, signer.key, policy.now, policy.validity_seconds, key, present.key_data or None)
-    return _renewal(name, present, renewed.certificate_pem, renewed.private_key_pem, new_key=key is None)
+    renewed = renew(
+        *(present.leaf, signer.certificate, signer.key, policy.now, policy.validity_seconds, key, present.key_data or None), sans=item.names
+    )
+    return _renewal(item.name, present, renewed.certificate_pem, renewed.private_key_pem, new_key=key is None)
 
 
 def _accept(item: Wanted, present: Present, authority: Authority, policy: Policy) -> Renewal:
@@ -368,17 +373,19 @@ def kept_key(present: Present) -> t.Any:
     return key
 
 
-def _prediction(name: str, present: Present, signer: Signer | Authority, policy: Policy) -> Renewal:
+def _prediction(item: Wanted, present: Present, signer: Signer | Authority, policy: Policy) -> Renewal:
     if policy.keep_private_key:
         kept_key(present)
     before = facts(present.leaf)
     end = new_end(signer.certificate, policy.now, policy.validity_seconds)
     after = dict(before, serial=None, fingerprint_sha256=None, not_before=None, not_after=iso(end))
+    if item.names is not None:
+        after["sans"] = list(item.names)
     # What would be written where, and how much of it: for the checks before a change.
     blank: tuple[NewFile, ...] = (NewFile(final_target(present.credential.cert_path), b"\0" * len(present.data)),)
     if present.user is None and not policy.keep_private_key:
         blank = (NewFile(final_target(str(present.credential.key_path)), b"\0" * len(present.key_data)), *blank)
-    return Renewal(Item(name, RENEW, before, after), blank)
+    return Renewal(Item(item.name, RENEW, before, after), blank)
 
 
 def facts(certificate: t.Any) -> dict[str, t.Any]:
@@ -386,6 +393,7 @@ def facts(certificate: t.Any) -> dict[str, t.Any]:
     described = describe(certificate)
     return {
         "subject": described.subject,
+        "sans": list(described.sans),
         "serial": described.serial,
         "not_before": iso(described.not_before),
         "not_after": iso(described.not_after),
@@ -396,6 +404,7 @@ def facts(certificate: t.Any) -> dict[str, t.Any]:
 __all__ = (
     "ACTIVATE",
     "RENEW",
+    "RESTART",
     "RESTORE",
     "Authority",
     "NewFile",

@@ -15,10 +15,12 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._in_memory import maker_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item, Touched
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import ReaderSpec
 
 if t.TYPE_CHECKING:
-    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node, Reader, ReaderSpec, Record
+    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node, Reader, Record
 
 # One after the other, each healthy before the next: the API server needs etcd, the others need the API server. The kubelet is last: until
 # then it starts the others again, and a back-off of theirs may restart it anyway.
@@ -68,7 +70,14 @@ def _decide_one(touched: Touched, items: t.Sequence[Item], node: Node, records: 
         # It may have ended for want of this very certificate; to "restart" it then means to see that it comes back. A kubelet goes on
         # to start its pods, systemd gives a unit up after a few times.
         return dataclasses.replace(touched, action=PENDING, because="is not running")
-    stale = [item.name for item in read if _is_stale(item, reader_in_use(records, item.name, touched.name), same_process)]
+    made_at_start = [item.name for item in read if item.action == "restart"]
+    if made_at_start and same_process:
+        return dataclasses.replace(touched, action=PENDING, because="made %s in memory when it started" % ", ".join(made_at_start))
+    stale = [
+        item.name
+        for item in read
+        if item.action != "restart" and _is_stale(item, reader_in_use(records, item.name, touched.name), same_process)
+    ]
     if stale:
         return dataclasses.replace(touched, action=PENDING, because="reads %s only when it starts" % ", ".join(stale))
     return touched
@@ -119,7 +128,10 @@ def readers_of(records: t.Sequence[Record], name: str) -> tuple[Reader, ...]:
 
 def _specs(node: Node, name: str) -> tuple[ReaderSpec, ...]:
     credential = node.credentials.get(name)
-    return credential.readers if credential is not None else ()
+    if credential is not None:
+        return credential.readers
+    maker = maker_of(node, name)
+    return (ReaderSpec(maker, "restart"),) if maker is not None else ()
 
 
 __all__ = (

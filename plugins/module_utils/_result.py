@@ -130,9 +130,11 @@ def _difference(item: Item) -> dict[str, str]:
 def facts_text(facts: dict[str, t.Any]) -> str:
     """One fact a line; what is not known before it is made is said to be new."""
     if facts["fingerprint_sha256"] is None:
-        lines = ["subject: %s" % facts["subject"], "a new certificate valid until %s" % facts["not_after"]]
+        end = "valid until %s" % facts["not_after"] if facts["not_after"] else "that its component makes when it starts"
+        lines = ["subject: %s" % facts["subject"], "a new certificate %s" % end]
     else:
         lines = ["%s: %s" % (key, facts[key]) for key in ("subject", "serial", "not_before", "not_after", "fingerprint_sha256")]
+    lines += ["name: %s" % san for san in facts.get("sans") or ()]
     return "".join(line + "\n" for line in lines)
 
 

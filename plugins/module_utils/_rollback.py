@@ -19,7 +19,15 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._journal import
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import outlook
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, RESTORE, NewFile, Renewal, facts, look_at
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import (
+    ACTIVATE,
+    RESTART,
+    RESTORE,
+    NewFile,
+    Renewal,
+    facts,
+    look_at,
+)
 from ansible_collections.certops.kubernetes.plugins.module_utils._replacement import content, holds
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import empty_result, predicted_result
 from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import (
@@ -137,7 +145,7 @@ def _restorations(access: NodeAccess, node: Node, journal: Journal, request: Rol
     files = _contents(node, journal)
     if all(_holds(file) for file in files):
         return []
-    items = [item for item in journal.items if item.action != ACTIVATE]
+    items = [item for item in journal.items if item.action not in (ACTIVATE, RESTART)]
     problems = [problem for item in items for problem in _problems(access, node, journal, item, request.allow_expired)]
     if problems:
         raise CertopsError("Refused, nothing was changed: the backup of run %s cannot be used. %s" % (journal.run_id, " ".join(problems)))

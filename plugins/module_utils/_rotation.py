@@ -20,15 +20,18 @@ from dataclasses import dataclass
 from ansible_collections.certops.kubernetes.plugins.module_utils import _journal as journaling
 from ansible_collections.certops.kubernetes.plugins.module_utils._copies import with_copies
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import room_problem
+from ansible_collections.certops.kubernetes.plugins.module_utils._in_memory_restarts import restarts_for
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, StateFolder, Touched
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_client import all_renewals
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._names import refreshed_names
 from ansible_collections.certops.kubernetes.plugins.module_utils._pending import forget_keys, kept_pending_key
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import Recovered, outlook, recover
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import (
     ACTIVATE,
     RENEW,
+    RESTART,
     NewFile,
     Policy,
     Renewal,
@@ -80,13 +83,16 @@ def rotate(access: NodeAccess, state: StateFolder, request: Request, limits: Lim
             report = [entry.report() for entry in recovered]
             return dict(empty_result(request.run_id), changed=bool(recovered), recovered=report, warnings=done)
         node = access.discover()
-        new = all_renewals(node, wanted, _policy(access, node, request), access.ask_signer)
-        made, copies, left = with_copies(node, new, request.copies)
+        made, notes = _make(access, node, wanted, request)
+        if not made:
+            report = [entry.report() for entry in recovered]
+            return dict(empty_result(request.run_id), changed=bool(recovered), recovered=report, warnings=[*done, *notes])
+        made, copies, left = with_copies(node, made, request.copies)
         check_before(access, state, node, made, request.restart)
         refuse_unhealthy(access, node, made, request.health_seconds)
         linked = link_warnings(file.path for file in unique_files(made))
         result = commit(access, state, transaction, made, request, recovered=recovered)
-        result.update(copies=copies, warnings=[*done, *linked, *left, *result["warnings"]])
+        result.update(copies=copies, warnings=[*done, *notes, *linked, *left, *result["warnings"]])
         return result
 
 
@@ -95,12 +101,25 @@ def predict(access: NodeAccess, state: StateFolder, request: Request) -> dict[st
     refuse_held(state)
     unfinished = outlook(state)
     node = access.discover()
-    policy = _policy(access, node, request) if request.items else None
-    made = all_renewals(node, request.items, policy, access.ask_signer, predict=True) if policy else []
+    made, notes = _make(access, node, request.items, request, predict=True) if request.items else ([], [])
     made, copies, left = with_copies(node, made, request.copies)
     check_before(access, state, node, made, request.restart)
     result = predicted_result(request.run_id, made, expected_restarts(access, node, made, request.restart), unfinished, request.restart)
-    return dict(result, copies=copies, warnings=left)
+    return dict(result, copies=copies, warnings=[*notes, *left])
+
+
+def _make(
+    access: NodeAccess, node: Node, items: t.Sequence[Wanted], request: Request, predict: bool = False
+) -> tuple[list[Renewal], list[str]]:
+    """What comes of each item, and what needs nothing any more, as sentences. Raises CertopsError."""
+    in_files = [item for item in items if item.action != RESTART]
+    policy = _policy(access, node, request) if in_files else None
+    made = all_renewals(node, with_names(access, node, in_files), policy, access.ask_signer, predict) if policy else []
+    in_memory = [item for item in items if item.action == RESTART]
+    if not in_memory:
+        return made, []
+    restarts, notes = restarts_for(node, access.inspect(node), in_memory)
+    return [*made, *restarts], notes
 
 
 def expected_restarts(access: NodeAccess, node: Node, made: t.Sequence[Renewal], restart: str) -> tuple[Touched, ...]:
@@ -212,6 +231,22 @@ def _with_pending_key(state: StateFolder, request: Request, item: Wanted) -> Wan
     return dataclasses.replace(item, pending_key=kept_pending_key(state, request.run_id, item.name))
 
 
+def with_names(access: NodeAccess, node: Node, items: t.Sequence[Wanted]) -> list[Wanted]:
+    """Each item that is to have its names refreshed with the names that it gets. Raises CertopsError when these are not known."""
+    configuration = access.configuration(node) if any(item.refresh_sans for item in items) else None
+    named, problems = [], []
+    for item in items:
+        credential = node.credentials.get(item.name)
+        try:
+            names = refreshed_names(credential, node, configuration) if item.refresh_sans and credential is not None else None
+            named.append(dataclasses.replace(item, names=names))
+        except CertopsError as error:
+            problems.append("%s: %s" % (item.name, error))
+    if problems:
+        raise CertopsError("Refused, nothing was changed. " + " ".join(problems))
+    return named
+
+
 def _policy(access: NodeAccess, node: Node, request: Request) -> Policy:
     own = (request.validity_days or SELF_SIGNED_DAYS) * _DAY_SECONDS
     return Policy(access.now(), validity_seconds(access, node, request.validity_days), request.keep_private_key, own)
@@ -293,4 +328,5 @@ __all__ = (
     "rotate",
     "unique_files",
     "validity_seconds",
+    "with_names",
 )

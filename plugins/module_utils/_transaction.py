@@ -18,11 +18,12 @@ import typing as t
 
 from ansible_collections.certops.kubernetes.plugins.module_utils import _journal as journaling
 from ansible_collections.certops.kubernetes.plugins.module_utils import _restarts as restarting
+from ansible_collections.certops.kubernetes.plugins.module_utils._in_memory_restarts import prove_restarts
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item, Journal, StateFolder, Touched
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, ETCD
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import Proof, disk_problem, prove_item
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import RENEW, NewFile
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, RENEW, RESTART, NewFile
 from ansible_collections.certops.kubernetes.plugins.module_utils._replacement import LostBackup, back_up, content_hash, put, restore
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
@@ -135,8 +136,12 @@ class Transaction:
         expected = {item.name: str(item.after["fingerprint_sha256"]) for item in journal.items}
         journal = self._activate(self._go_to(journal, journaling.ACTIVATING), journal.items, journal.restart)
         journal = self._go_to(journal, journaling.PROVING)
-        proofs = self._prove(journal, journal.items, expected, journal.restart)
-        return Outcome(self._finish(journal, journaling.COMMITTED), proofs)
+        in_files = tuple(item for item in journal.items if item.action != RESTART)
+        proofs = self._prove(journal, in_files, expected, journal.restart)
+        in_memory = tuple(item for item in journal.items if item.action == RESTART)
+        restarted, shown = prove_restarts(self._access, in_memory, self._limits.proof)
+        journal = dataclasses.replace(journal, items=(*in_files, *restarted))
+        return Outcome(self._finish(journal, journaling.COMMITTED), (*proofs, *shown))
 
     def _activate(self, journal: Journal, items: t.Sequence[Item], restart: str) -> Journal:
         """Restart what must be for these items, and what should have reloaded by itself and is shown not to have."""
@@ -294,9 +299,12 @@ class Transaction:
     def _prove_way_back(self, journal: Journal) -> tuple[Journal, tuple[Proof, ...]]:
         """The files are proven by their hashes. What was broken on disk before is so again: no process is asked to read it."""
         node = self._access.discover()
-        items = tuple(item for item in journal.items if disk_problem(node, item, str(item.before["fingerprint_sha256"])) is None)
+        in_files = [item for item in journal.items if item.action != RESTART]
+        items = tuple(item for item in in_files if disk_problem(node, item, str(item.before["fingerprint_sha256"])) is None)
+        # A component that went for the sake of what it has in memory is only to be there again.
+        back = tuple(dataclasses.replace(item, action=ACTIVATE) for item in journal.items if item.action == RESTART)
         expected = {item.name: str(item.before["fingerprint_sha256"]) for item in items}
-        journal = self._activate(journal, items, restarting.AUTO)
+        journal = self._activate(journal, (*items, *back), restarting.AUTO)
         # As before, not better than before: what had expired when the run began has expired again.
         return journal, self._prove(journal, items, expected, restarting.AUTO, tolerated=journal.names)
 

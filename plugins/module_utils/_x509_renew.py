@@ -15,6 +15,7 @@ cmd/kubeadm/app/constants/constants.go (CertificateBackdate), and crypto/x509 of
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import secrets
 import typing as t
 import warnings
@@ -76,17 +77,19 @@ def renew(
     validity_seconds: int,
     private_key: PrivateKey | None = None,
     like: bytes | None = None,
+    sans: t.Sequence[str] | None = None,
 ) -> Renewed:
     """Signs `cert` again with the CA, valid from five minutes before `now` for `validity_seconds` from `now`, never beyond the CA.
 
     now: timezone-aware. private_key: the key to keep; None: a new one of the same algorithm and size.
     like: the old key's PEM; a new key is written in the same form (PKCS#8 if that was PKCS#8), else as kubeadm writes it
     (PKCS#1 "RSA PRIVATE KEY", SEC 1 "EC PRIVATE KEY").
+    sans: the alternative names (`DNS:…`, `IP:…`) that it gets instead of those that it has; None: it keeps them.
     Raises CertopsError if this CA cannot sign (not a CA, another key, not valid now), or if `cert` cannot be made again.
     """
     with _explained():
         key = private_key if private_key is not None else new_key_like(cert)
-        renewed, ca_limited = _sign_again(cert, ca_cert, ca_key, (now, validity_seconds), key.public_key())
+        renewed, ca_limited = _sign_again(cert, ca_cert, ca_key, (now, validity_seconds), key.public_key(), sans)
         return Renewed(
             certificate_pem=pem(renewed),
             private_key_pem=key_to_pem(key, like),
@@ -135,7 +138,12 @@ def check_can_sign(ca_cert: Certificate, ca_key: PrivateKey, now: datetime) -> N
 
 
 def _sign_again(
-    cert: Certificate, ca_cert: Certificate, ca_key: PrivateKey, validity: tuple[datetime, int], public_key: t.Any
+    cert: Certificate,
+    ca_cert: Certificate,
+    ca_key: PrivateKey,
+    validity: tuple[datetime, int],
+    public_key: t.Any,
+    sans: t.Sequence[str] | None = None,
 ) -> tuple[Certificate, bool]:
     """The new certificate, and whether the CA's end made it shorter."""
     now, validity_seconds = validity
@@ -145,7 +153,10 @@ def _sign_again(
     if is_ca(cert):
         raise CertopsError("%s is a CA, and a CA is not renewed like a certificate. Rotate the CA." % render_name(cert.subject))
     end = new_end(ca_cert, now, validity_seconds)
-    renewed = sign(cert.subject, public_key, _extensions(cert, ca_cert, public_key), ca_cert, ca_key, (now, end))
+    extensions = _extensions(cert, ca_cert, public_key)
+    if sans is not None:
+        extensions = _with_names(extensions, sans)
+    renewed = sign(cert.subject, public_key, extensions, ca_cert, ca_key, (now, end))
     if names_in(renewed) != (names_in(ca_cert)[1], names_in(cert)[1]):
         raise CertopsError(
             "The names in %s or in its CA are written in a way that the cryptography library of this node cannot repeat. "
@@ -242,6 +253,18 @@ def _extensions(cert: Certificate, ca_cert: Certificate, public_key: t.Any) -> l
     if authority is not None and not had_authority:
         result.append((authority, False))
     return result
+
+
+def _with_names(extensions: t.Sequence[tuple[t.Any, bool]], sans: t.Sequence[str]) -> list[tuple[t.Any, bool]]:
+    """The same with these alternative names where the old ones were, or last if there were none."""
+    names = x509.SubjectAlternativeName([_general_name(san) for san in sans])
+    found = [(names, critical) if isinstance(value, x509.SubjectAlternativeName) else (value, critical) for value, critical in extensions]
+    return found if any(value is names for value, _critical in found) else [*found, (names, False)]
+
+
+def _general_name(san: str) -> t.Any:
+    kind, _colon, name = san.partition(":")
+    return x509.IPAddress(ipaddress.ip_address(name)) if kind == "IP" else x509.DNSName(name)
 
 
 def authority_key_identifier(ca_cert: Certificate) -> t.Any:

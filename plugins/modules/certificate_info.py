@@ -128,7 +128,8 @@ certificates:
     name:
       description:
         - Name of the certificate, unique on its host. What an address serves is called C(served:ADDRESS:PORT), and what a Service of the
-          cluster serves C(served:NAME.NAMESPACE.svc:PORT).
+          cluster serves C(served:NAME.NAMESPACE.svc:PORT). The API server's own connections to itself see
+          C(served:ADDRESS:PORT#apiserver-loopback-client).
         - What lies in an object of the API is called C(api:KIND/NAMESPACE/NAME#FIELD). Further certificates of a field have a number
           behind it.
       type: str
@@ -225,7 +226,7 @@ certificates:
       type: str
       sample: etcd/ca
     renewable:
-      description: Whether this node can renew it.
+      description: Whether this node can renew it; what a component made in memory when it started by a restart of that component.
       type: bool
       sample: true
     not_renewable_because:

@@ -58,11 +58,14 @@ options:
         type: str
         required: true
       action:
-        description: V(renew) makes a new certificate. V(activate) restarts what does not yet use the one that is on disk.
+        description:
+          - V(renew) makes a new certificate. V(activate) restarts what does not yet use the one that is on disk.
+          - V(restart) restarts the component that made this one in memory when it started (C(served:…)).
         type: str
         choices:
           - renew
           - activate
+          - restart
         default: renew
       fingerprint_sha256:
         description: The certificate that was planned for. If another one is found, nothing is changed and the module fails.
@@ -76,6 +79,13 @@ options:
       certificate:
         description: The new certificate as PEM, when O(items[].signed_by) is given.
         type: str
+      refresh_sans:
+        description:
+          - Whether a renewed certificate of the API server or of etcd gets the names and addresses that kubeadm would give it today, after
+            the cluster's ClusterConfiguration, instead of those that it has.
+          - The module fails and changes nothing when that configuration cannot be read.
+        type: bool
+        default: false
   restart:
     description:
       - V(auto) restarts only what does not reload by itself, or is shown not to have the new certificate.
@@ -167,11 +177,11 @@ certificates:
       type: str
       sample: apiserver
     action:
-      description: V(renew) or V(activate).
+      description: V(renew), V(activate) or V(restart).
       type: str
       sample: renew
     before:
-      description: RV(ignore:subject), RV(ignore:serial), RV(ignore:not_before), RV(ignore:not_after), RV(ignore:fingerprint_sha256).
+      description: RV(ignore:subject), RV(ignore:sans), RV(ignore:serial), the dates, RV(ignore:fingerprint_sha256).
       type: dict
     after:
       description: The same of the new certificate. What is not known in check mode is null.
@@ -281,10 +291,11 @@ def argument_spec() -> dict[str, t.Any]:
             "required": True,
             "options": {
                 "name": {"type": "str", "required": True},
-                "action": {"type": "str", "choices": ["renew", "activate"], "default": "renew"},
+                "action": {"type": "str", "choices": ["renew", "activate", "restart"], "default": "renew"},
                 "fingerprint_sha256": {"type": "str"},
                 "signed_by": {"type": "str"},
                 "certificate": {"type": "str"},
+                "refresh_sans": {"type": "bool", "default": False},
             },
         },
         "restart": {"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
@@ -307,6 +318,12 @@ def check(params: dict[str, t.Any]) -> str | None:
     if twice:
         return "items names %s more than once." % ", ".join(twice)
     stray = [item["name"] for item in params["items"] if item["certificate"] and not item["signed_by"]]
+    named = [item["name"] for item in params["items"] if item["refresh_sans"] and (item["signed_by"] or item["action"] != "renew")]
+    if named:
+        return "items has refresh_sans for %s, but another host signs it, or it is only activated." % ", ".join(named)
+    restarted = [item["name"] for item in params["items"] if item["action"] == "restart"]
+    if restarted and params["restart"] == "never":
+        return "items has action restart for %s, but restart is never." % ", ".join(restarted)
     if stray:
         return "items has a certificate for %s, but does not say who signed it (signed_by)." % ", ".join(stray)
     for option, least in (
@@ -335,7 +352,9 @@ def request_from(params: dict[str, t.Any]) -> Request:
 
 def wanted_from(item: dict[str, t.Any]) -> Wanted:
     certificate = item["certificate"].encode() if item["certificate"] else None
-    return Wanted(item["name"], item["action"], item["fingerprint_sha256"], item["signed_by"], certificate)
+    return Wanted(
+        item["name"], item["action"], item["fingerprint_sha256"], item["signed_by"], certificate, refresh_sans=item["refresh_sans"]
+    )
 
 
 def act(params: dict[str, t.Any], check_mode: bool) -> dict[str, t.Any]:

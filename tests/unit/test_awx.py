@@ -31,6 +31,7 @@ AS_STRINGS = {
     "certs_rotate_renew_before_days": "20",
     "certs_rotate_select": "[?component=='kube-apiserver']",
     "certs_rotate_force": "false",
+    "certs_rotate_refresh_sans": "false",
     "certs_rotate_restart": "never",
     "certs_rotate_stop_timeout_seconds": "9",
     "certs_rotate_start_timeout_seconds": "60",

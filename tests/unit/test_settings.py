@@ -35,6 +35,7 @@ VALUES: dict[str, t.Any] = {
     "certs_rotate_renew_before_days": 21,
     "certs_rotate_select": "[?name=='apiserver']",
     "certs_rotate_force": True,
+    "certs_rotate_refresh_sans": True,
     "certs_rotate_restart": "never",
     "certs_rotate_stop_timeout_seconds": 9,
     "certs_rotate_start_timeout_seconds": 61,

@@ -48,9 +48,10 @@ SPECS: dict[str, dict[str, t.Any]] = {
             "required": True,
             "options": {
                 "name": {"type": "str", "required": True},
-                "action": {"choices": ["renew", "activate"], "default": "renew"},
+                "action": {"choices": ["renew", "activate", "restart"], "default": "renew"},
                 "fingerprint_sha256": {"type": "str"},
                 "signed_by": {"type": "str"},
+                "refresh_sans": {"type": "bool"},
                 "certificate": {"type": "str"},
             },
         },
