@@ -87,7 +87,8 @@ def refreshed_names(credential: Credential, node: Node, configuration: t.Any) ->
             "the names that it should have are not known: %s. Remedy: see to that, or run with certs_rotate_refresh_sans false, which keeps"
             " its names." % (" and ".join(unknown) + " could not be read" if unknown else "kubeadm did not make this one")
         )
-    return tuple(sorted(names))  # DNS before IP; kubeadm sorts each of both as texts
+    # kubeadm (RemoveDuplicateAltNames) sorts the names of the DNS, which come first, and leaves addresses in their order.
+    return (*sorted(name for name in names if name.startswith("DNS:")), *(name for name in names if name.startswith("IP:")))
 
 
 def _wanted(name: str, node: Node, configuration: dict[str, t.Any]) -> list[str]:

@@ -73,11 +73,11 @@ def names_of(node: FakeNode, name: str) -> tuple[str, ...]:
 
 
 def test_the_names_become_those_that_kubeadm_would_give(node: FakeNode) -> None:
-    """DNS names before addresses, each sorted; what is beyond them goes."""
+    """DNS names, sorted, before addresses in kubeadm's order; what is beyond them goes."""
     result = rotate(access(node, configuration(node)), node.state, refreshing(node, "apiserver", "etcd/server"), LIMITS)
     assert result["state"] == "committed"
     assert names_of(node, "apiserver") == NAMES
-    assert names_of(node, "etcd/server") == ("DNS:etcd.example.org", "DNS:localhost", "DNS:n1", "IP:127.0.0.1", "IP:192.0.2.7", "IP:::1")
+    assert names_of(node, "etcd/server") == ("DNS:etcd.example.org", "DNS:localhost", "DNS:n1", "IP:192.0.2.7", "IP:127.0.0.1", "IP:::1")
     (entry, _etcd) = result["certificates"]
     assert (entry["before"]["sans"], entry["after"]["sans"]) == (["DNS:n1"], list(NAMES))
     assert "name: DNS:lb.example.org\n" in result["diff"][0]["after"]
