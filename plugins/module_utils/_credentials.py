@@ -200,15 +200,16 @@ def _add_kubelet(collection: _Collection, kubelet: KubeletSettings) -> None:
 def _add_kubelet_client(collection: _Collection, kubelet: KubeletSettings) -> None:
     files = _referenced_files(kubelet.kubeconfig)
     current = os.path.join(kubelet.cert_dir, "kubelet-client-current.pem")
-    if files is None and kubelet.enabled("rotate-certificates", "rotateCertificates") and os.path.lexists(current):
+    rotated = kubelet.enabled("rotate-certificates", "rotateCertificates")
+    if files is None and rotated and os.path.lexists(current):
         files = (current, current)
     if files is None or _embeds_a_certificate(kubelet.kubeconfig):
-        collection.add(_kubelet_client("kubelet.conf", "kubeconfig", kubelet.kubeconfig, kubelet.kubeconfig))
+        collection.add(_kubelet_client("kubelet.conf", "kubeconfig", kubelet.kubeconfig, kubelet.kubeconfig, rotated))
     if files is not None:
-        collection.add(_kubelet_client("kubelet-client", "pair", files[0], files[1]))
+        collection.add(_kubelet_client("kubelet-client", "pair", files[0], files[1], rotated))
 
 
-def _kubelet_client(name: str, kind: str, cert: str, key: str) -> Credential:
+def _kubelet_client(name: str, kind: str, cert: str, key: str, rotated: bool) -> Credential:
     return Credential(
         name=name,
         kind=kind,
@@ -221,6 +222,7 @@ def _kubelet_client(name: str, kind: str, cert: str, key: str) -> Credential:
         presented_to=API_SERVER,
         readers=(ReaderSpec(KUBELET, SELF, cert),),
         managed_by=KUBELET,
+        rotated=rotated,
     )
 
 

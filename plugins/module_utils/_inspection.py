@@ -34,6 +34,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._findings impor
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._further_records import further_records
 from ansible_collections.certops.kubernetes.plugins.module_utils._in_memory import PREFIX, is_made_at_start, loopback_endpoints
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_findings import rotation_findings
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import KUBELET
 from ansible_collections.certops.kubernetes.plugins.module_utils._material import (
     Material,
@@ -221,6 +222,7 @@ def _file_findings(inspection: _Inspection, credential: Credential, material: Ma
         yield from names_findings(about, credential, inspection.found, facts.sans, inspection.configuration)
     if material.key_id is not None:
         yield from key_findings(about, credential, *material.key_id[1:])
+    yield from rotation_findings(about, credential, material, inspection.found, inspection.now)
     if material.other_users:
         yield other_users(about, material.other_users)
 

@@ -109,7 +109,8 @@ class Credential:
     presented_to: str | None = None
     readers: tuple[ReaderSpec, ...] = ()
     self_signed_is_normal: bool = False
-    managed_by: str | None = None  # e.g. "kubelet": renewed by somebody else, never by this node's rotation
+    managed_by: str | None = None  # e.g. "kubelet": renewed by somebody else
+    rotated: bool | None = None  # whether that is switched on there; None: it has no such switch
 
 
 @dataclass(frozen=True)

@@ -300,8 +300,8 @@ def _renewal_worth_it(due: str, limits: _Limits, code: str = "due") -> tuple[str
         "report",
         "validity_below_threshold",
         "%s, but a new certificate would be valid for %s and due again at once: raise certs_rotate_validity_days or the cluster's "
-        "certificateValidityPeriod (of a kubelet's: --cluster-signing-duration of the kube-controller-manager), or lower certs_rotate_renew_before_days"
-        % (due, duration(limits.validity)),
+        "certificateValidityPeriod (of a kubelet's: the kube-controller-manager's --cluster-signing-duration), or lower "
+        "certs_rotate_renew_before_days" % (due, duration(limits.validity)),
     )
 
 

@@ -318,7 +318,7 @@ node:
       sample: [kube-scheduler]
     signing_seconds:
       description:
-        - For how many seconds at most the kube-controller-manager of this node signs what the cluster's nodes ask for (C(--cluster-signing-duration)).
+        - For how many seconds at most the kube-controller-manager of this node signs what nodes ask for (C(--cluster-signing-duration)).
         - V(null) where it has none.
       type: int
       sample: 31536000

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`certs_rotate_restart: always` restarts the five components that read renewed certificates, and the node is well after it."""
+"""`certs_rotate_restart: always` restarts the components that read renewed certificates, and the node is well after it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import observe
 RESTARTED = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
 
 
-def test_all_five_are_restarted_one_after_the_other() -> None:
+def test_all_are_restarted_one_after_the_other() -> None:
     """New processes, the time that each was away in the report, and an API server that answers."""
     cluster.on_node("systemctl", "restart", "kubelet")  # no back-off left over from earlier restarts
     before = observe.processes()

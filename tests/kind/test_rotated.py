@@ -51,10 +51,10 @@ def test_each_pair_matches_and_verifies(leaf: str, ca: str) -> None:
 
 
 def test_nothing_is_found_on_a_node_of_kubeadm() -> None:
-    """No false alarm about what it made, and what was renewed after it; but the kubelet's own certificate, which is not, ends soon."""
+    """No false alarm about what it made, and what was renewed after it."""
     report = cluster.newest_report("rotate")
     found = {(record["name"], finding["code"]) for record in report["records"] for finding in record["findings"]}
-    assert found == {("kubelet-client", "expiring")}
+    assert found == set()
     assert report["problems"] == []
 
 
@@ -94,10 +94,10 @@ def test_the_old_admin_conf_still_works() -> None:
 
 
 def test_only_what_does_not_reload_was_restarted() -> None:
-    """The API server, etcd and the kubelet are the same processes as before; the other two are new ones."""
+    """The API server and etcd are the same processes as before; the others are new ones."""
     before, after = json.loads((cluster.STATE / "processes.json").read_text()), observe.processes()
     same = {name for name in before if before[name] == after[name]}
-    assert same == {"kube-apiserver", "etcd", "kubelet"}
+    assert same == {"kube-apiserver", "etcd"}
     assert all(after.values())
 
 

@@ -104,6 +104,17 @@ def test_what_would_be_due_again_at_once_is_reported(
     assert "renew the CA" in made["reason"] or code != "ca_ends_first" or "must be renewed first" in made["reason"]
 
 
+def test_a_signer_of_the_cluster_has_its_own_validity() -> None:
+    """What it would make too short is reported, not renewed in each run; one that has expired is signed by a CA of the node."""
+    node = {"signing_seconds": 20 * DAY}
+    made = entry(record("kubelet-client", 10), node=node)
+    assert (made["action"], made["code"]) == ("report", "validity_below_threshold")
+    assert "--cluster-signing-duration" in made["reason"]
+    assert entry(record("kubelet-client", 10), node={"signing_seconds": 90 * DAY})["ends_after"] == 90
+    assert entry(record("kubelet-client", -1), node=node)["action"] == "renew"
+    assert entry(record("apiserver", 10), node=node)["ends_after"] == 365
+
+
 def test_a_new_certificate_never_outlives_its_ca() -> None:
     """`ends_after` is the smaller of validity and what the CA has left."""
     assert entry(record("apiserver", 10), authority(100))["ends_after"] == 100

@@ -110,6 +110,17 @@ def test_no_paths(value: t.Any) -> None:
     assert one("certs_rotate_kubeconfig_copies", value) == []
 
 
+@pytest.mark.parametrize(("given", "value"), [(3, 3), ("3", 3), ("25%", "25%"), (" 100% ", "100%"), ("", 1)])
+def test_so_many_at_a_time(given: t.Any, value: t.Any) -> None:
+    assert one("certs_rotate_worker_serial", given) == value
+
+
+@pytest.mark.parametrize("given", [0, "0%", "101%", "x%", "%", True, [1, 2], "-1"])
+def test_not_so_many_at_a_time(given: t.Any) -> None:
+    with pytest.raises(CertopsError, match="must be a whole number, 1 or more, or a percentage such as 25%"):
+        one("certs_rotate_worker_serial", given)
+
+
 def test_names_lose_the_role() -> None:
     """The longest role's name counts."""
     assert set(policy({"certs_cluster": "", "certs_report_dir": "", "certs_inspect_warn_days": 1})) == {"cluster", "dir", "warn_days"}
