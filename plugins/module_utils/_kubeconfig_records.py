@@ -220,7 +220,7 @@ def _record(file: _File, user: UserCredential, known: _Known, setting: Setting, 
         *drift_findings(about, credential, known.node, (facts, certificates), setting.now, setting.thresholds),
         *_key_findings(file, user, certificates[0], about),
         *([_foreign_copy(about, facts.issuer)] if foreign else []),
-        *([_stale_copy(about, original)] if original is not None and is_stale(certificates[0], original) else []),
+        *([_stale_copy(about, original)] if original is not None and is_stale(certificates[0], original.leaf) else []),
     )
     values.update(
         ca="ca" if known.authorities and not foreign else None,
@@ -256,19 +256,20 @@ def _own_authorities(file: _File, user: UserCredential) -> list[Certificate]:
 
 
 def original_of(leaf: Certificate, of_this_cluster: bool, originals: t.Sequence[Original]) -> Original | None:
-    """Of which of the node's kubeconfigs this is a copy: one with the same key, or with the same subject in a certificate of the same CA."""
+    """Of which of the node's kubeconfigs this is a copy: the same key, or the same subject in a certificate of the same CA."""
     for original in originals:
-        if _same_key(leaf, original.leaf) or (of_this_cluster and leaf.subject == original.leaf.subject):
+        if same_key(leaf, original.leaf) or (of_this_cluster and leaf.subject == original.leaf.subject):
             return original
     return None
 
 
-def is_stale(leaf: Certificate, original: Original) -> bool:
-    """Whether the original has been renewed since."""
-    return fingerprint(leaf) != fingerprint(original.leaf) and not_after(leaf) < not_after(original.leaf)
+def is_stale(leaf: Certificate, original: Certificate) -> bool:
+    """Whether the original has been renewed since this copy was made of it."""
+    return fingerprint(leaf) != fingerprint(original) and not_after(leaf) < not_after(original)
 
 
-def _same_key(one: Certificate, other: Certificate) -> bool:
+def same_key(one: Certificate, other: Certificate) -> bool:
+    """Whether two certificates have the same public key."""
     try:
         return public_bytes(one.public_key()) == public_bytes(other.public_key())
     except CRYPTO_ERRORS:
@@ -324,4 +325,4 @@ def _key_findings(file: _File, user: UserCredential, leaf: Certificate, about: A
         yield key_readable_by_others(about, file.path, file.attributes.mode)
 
 
-__all__ = ("Found", "Original", "inspect_kubeconfigs", "is_stale", "matching_files", "original_of", "originals_of")
+__all__ = ("Found", "Original", "inspect_kubeconfigs", "is_stale", "matching_files", "original_of", "originals_of", "same_key")

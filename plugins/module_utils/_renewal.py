@@ -72,10 +72,14 @@ class Policy:
 
 @dataclass(frozen=True)
 class NewFile:
-    """What a file will hold. `path` has its symbolic links followed. The content may be a private key: never shown."""
+    """What a file will hold. `path` has its symbolic links followed. The content may be a private key: never shown.
+
+    `by`: the user who is not root and in whose folder it is; it is written with that user's rights, and if it cannot be, that is a note.
+    """
 
     path: str
     data: bytes = field(repr=False)
+    by: int | None = None
 
 
 @dataclass(frozen=True)

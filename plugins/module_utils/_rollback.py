@@ -31,6 +31,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._rotation impor
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._signals import deferred_signals
 from ansible_collections.certops.kubernetes.plugins.module_utils._transaction import Limits, Transaction
+from ansible_collections.certops.kubernetes.plugins.module_utils._users_files import holds_users
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
 if t.TYPE_CHECKING:
@@ -133,34 +134,36 @@ def _chosen(state: StateFolder, request: RollbackRequest) -> Journal | None:
 def _restorations(access: NodeAccess, node: Node, journal: Journal, request: RollbackRequest) -> list[Renewal]:
     """What to write to have the run's old files again; empty when they are there already. Raises CertopsError."""
     contents = _contents(node, journal)
-    if all(_holds(path, data) for path, data in contents.items()):
+    if all(_holds(path, new.data) for path, new in contents.items() if new.by is None):
         return []
     items = [item for item in journal.items if item.action != ACTIVATE]
     problems = [problem for item in items for problem in _problems(access, node, journal, item, request.allow_expired)]
     if problems:
         raise CertopsError("Refused, nothing was changed: the backup of run %s cannot be used. %s" % (journal.run_id, " ".join(problems)))
-    files = tuple(NewFile(path, data) for path, data in contents.items())
+    files = tuple(contents.values())
     return [
         Renewal(Item(item.name, RESTORE, _facts_now(node, item.name), item.before), files if index == 0 else ())
         for index, item in enumerate(items)
     ]
 
 
-def _contents(node: Node, journal: Journal) -> dict[str, bytes]:
+def _contents(node: Node, journal: Journal) -> dict[str, NewFile]:
     """Path -> old content, each verified against the journal's hash."""
     contents = {}
     own = {final_target(path) for one in node.credentials.values() for path in (one.cert_path, one.key_path) if path}
     for file in journal.files:
         if file.backup is None:
             continue  # there was no such file; the new one does no harm
-        if file.path not in own and not _has_hash(file.path, file.sha256_after):
+        if file.by is not None and not holds_users(file):
+            continue  # the same, in a user's home
+        if file.by is None and file.path not in own and not _has_hash(file.path, file.sha256_after):
             continue  # a copy of a kubeconfig that somebody has changed since: the rest of it is theirs
         data = read_bounded(file.backup)
         if sha256(data) != file.sha256_before:
             raise CertopsError(
                 "The backup %s is damaged (its hash is not the one in the journal). Remedy: name another run." % file.backup,
             )
-        contents[file.path] = data
+        contents[file.path] = NewFile(file.path, data, file.by)
     return contents
 
 

@@ -18,28 +18,25 @@ import typing as t
 
 from ansible_collections.certops.kubernetes.plugins.module_utils import _journal as journaling
 from ansible_collections.certops.kubernetes.plugins.module_utils import _restarts as restarting
-from ansible_collections.certops.kubernetes.plugins.module_utils._files import (
-    MissingFile,
-    attributes_of,
-    backup_file,
-    explain,
-    read_bounded,
-    remove_leftover,
-    replace_file,
-    sync_directory,
-)
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import replace_file
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import (
     Item,
     Journal,
     ReplacedFile,
     StateFolder,
     Touched,
-    sha256,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, ETCD
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import Proof, disk_problem, prove_item
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import RENEW, NewFile
+from ansible_collections.certops.kubernetes.plugins.module_utils._replaced_files import LostBackup, back_up, restore, sha_of
+from ansible_collections.certops.kubernetes.plugins.module_utils._users_files import (
+    back_up_users,
+    left_as_it_is,
+    replace_users,
+    restore_users,
+)
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
 if t.TYPE_CHECKING:
@@ -57,10 +54,6 @@ class NodeNotRestored(CertopsError):
         super().__init__(message)
         self.journal = journal
         self.files_restored = files_restored
-
-
-class _LostBackup(CertopsError):
-    """A backup is not what the journal says: no later run can put it back either."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,12 +84,22 @@ class Transaction:
         self._limits = limits
         self._stop_requested = stop_requested
         self._worked_before: set[str] = set()  # certificates whose way was seen to work before the change
+        self.left: dict[str, str] = {}  # path of a user's file that was left as it is -> why
         self.unwell_before: t.Mapping[str, str] = {}  # checks of the node that may fail after the change, because they did before
 
     def prepare(self, journal: Journal, files: t.Sequence[NewFile]) -> Journal:
         """Copy what will be replaced, then write the journal. Nothing is changed yet. Raises CertopsError."""
-        replaced = tuple(_back_up(file, self._backup_root(journal)) for file in files)
-        return self._state.save(dataclasses.replace(journal, state=journaling.PREPARED, files=replaced))
+        replaced = [self._back_up(file, self._backup_root(journal)) for file in files]
+        return self._state.save(dataclasses.replace(journal, state=journaling.PREPARED, files=tuple(filter(None, replaced))))
+
+    def _back_up(self, file: NewFile, backup_root: str) -> ReplacedFile | None:
+        if file.by is None:
+            return back_up(file, backup_root)
+        try:
+            return back_up_users(file, backup_root)
+        except CertopsError as error:
+            self.left[file.path] = left_as_it_is(file.path, str(error))
+            return None
 
     def run(self, journal: Journal, files: t.Sequence[NewFile]) -> Outcome:
         """From `prepared` to the end: committed, or put back. Raises NodeNotRestored when even that could not be proven."""
@@ -142,14 +145,22 @@ class Transaction:
 
     def _apply(self, journal: Journal, files: t.Sequence[NewFile]) -> Journal:
         journal = self._go_to(journal, journaling.APPLYING)
-        for replaced, file in zip(journal.files, files):
+        contents = {file.path: file.data for file in files}
+        for replaced in journal.files:
             signal_name = self._stop_requested()
             if signal_name is not None:
                 raise CertopsError("The run was asked to end (%s) before everything was written." % signal_name)
-            if _sha_of(replaced.path) != replaced.sha256_before:
+            if replaced.by is not None:
+                self._note(replaced, replace_users(replaced, contents[replaced.path]))
+                continue
+            if sha_of(replaced.path) != replaced.sha256_before:
                 raise CertopsError("%s was changed by somebody else while this run prepared. Remedy: run again." % replaced.path)
-            replace_file(file.path, file.data, replaced.attributes)
+            replace_file(replaced.path, contents[replaced.path], replaced.attributes)
         return self._go_to(journal, journaling.APPLIED)
+
+    def _note(self, replaced: ReplacedFile, note: str | None) -> None:
+        if note is not None:
+            self.left[replaced.path] = note
 
     def _forward(self, journal: Journal) -> Outcome:
         expected = {item.name: str(item.after["fingerprint_sha256"]) for item in journal.items}
@@ -272,8 +283,8 @@ class Transaction:
         if journal.state != journaling.ROLLING_BACK:
             journal = self._begin_way_back(journal, cause)
         try:
-            notes = [note for note in (_restore(file) for file in journal.files) if note]
-        except _LostBackup as error:
+            notes = [note for note in (restore(file) for file in journal.files if file.by is None) if note]
+        except LostBackup as error:
             raise self._not_restored(journal, "not every file could be put back (%s)" % error, files_restored=False) from error
         except CertopsError as error:
             # By the journal this run has not ended: the next one ends it.
@@ -283,6 +294,9 @@ class Transaction:
                 journal,
                 files_restored=False,
             ) from error
+        for file in journal.files:
+            if file.by is not None:
+                self._note(file, restore_users(file))
         try:
             journal, proofs = self._prove_way_back(self._state.save(journal))
             journal = self._finish(journal, journaling.ROLLED_BACK)
@@ -340,52 +354,6 @@ class Transaction:
 
     def _finish(self, journal: Journal, state: str) -> Journal:
         return self._state.save(dataclasses.replace(journal, state=state, finished_at=iso(self._access.now())))
-
-
-def _back_up(file: NewFile, backup_root: str) -> ReplacedFile:
-    try:
-        found = attributes_of(file.path)
-    except MissingFile:
-        return ReplacedFile(file.path, None, None, sha256(file.data), 0o600, os.geteuid(), os.getegid())
-    copy = backup_file(file.path, backup_root)
-    return ReplacedFile(file.path, copy, sha256(read_bounded(copy)), sha256(file.data), found.mode, found.uid, found.gid)
-
-
-def _sha_of(path: str) -> str | None:
-    try:
-        return sha256(read_bounded(path))
-    except MissingFile:
-        return None
-
-
-def _restore(file: ReplacedFile) -> str | None:
-    """Put one file back; returns a note when it was left alone because somebody else changed it. Raises CertopsError."""
-    remove_leftover(file.path)
-    now = _sha_of(file.path)
-    if now == file.sha256_before:
-        return None
-    if now not in (file.sha256_after, None):
-        return "%s was changed by somebody else meanwhile and was left as it is" % file.path
-    if file.backup is None:
-        _remove(file.path)
-        return None
-    try:
-        data = read_bounded(file.backup)
-    except MissingFile as error:
-        raise _LostBackup("the backup %s is gone" % file.backup) from error
-    if sha256(data) != file.sha256_before:
-        raise _LostBackup("the backup %s is damaged (its hash is not the one in the journal)" % file.backup)
-    replace_file(file.path, data, file.attributes)
-    return None
-
-
-def _remove(path: str) -> None:
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        sync_directory(os.path.dirname(path))
-    except OSError as error:
-        raise explain(error, "remove", path) from error
 
 
 __all__ = ("Limits", "NodeNotRestored", "Outcome", "Transaction")
