@@ -80,13 +80,14 @@ class Found:
 
 
 @dataclass(frozen=True)
-class _File:
+class KubeconfigFile:
     """A kubeconfig that could be read. `by`: the user who decides what lies there, None: root."""
 
     path: str
     config: Kubeconfig
     attributes: Attributes
     by: int | None
+    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def inspect_kubeconfigs(node: Node, patterns: t.Sequence[str], setting: Setting)
     issued_by: dict[str, str] = {}
     for path, named in paths[:_MOST_FILES]:
         try:
-            file = _read(path)
+            file = read_kubeconfig(path)
         except CertopsError as error:
             if not _is_folder_or_gone(path, error):
                 problems.append(_not_read(path, str(error), setting, WARNING if named else INFO))
@@ -159,12 +160,13 @@ def _authorities(node: Node) -> t.Iterator[Certificate]:
             return
 
 
-def _read(path: str) -> _File:
+def read_kubeconfig(path: str) -> KubeconfigFile:
+    """A kubeconfig, with the rights of whoever decides what lies there. Raises MissingFile or CertopsError."""
     place = place_of(path)
     if place.by is None and os.path.islink(path):
         raise CertopsError("%s is a symbolic link and was not looked into. Remedy: name the file itself." % path)
     seen = read_place(place)
-    return _File(path, parse_kubeconfig(seen.data, path), seen.attributes, place.by)
+    return KubeconfigFile(path, parse_kubeconfig(seen.data, path), seen.attributes, place.by, seen.data)
 
 
 def _is_folder_or_gone(path: str, error: CertopsError) -> bool:
@@ -180,7 +182,7 @@ def _not_read(path: str, why: str, setting: Setting, severity: str) -> Finding:
     return Finding("kubeconfig_unread", severity, message, "Look at that file, or take it out of certs_rotate_kubeconfig_copies.")
 
 
-def _record(file: _File, user: UserCredential, known: _Known, setting: Setting, issued_by: dict[str, str]) -> Record:
+def _record(file: KubeconfigFile, user: UserCredential, known: _Known, setting: Setting, issued_by: dict[str, str]) -> Record:
     name = "%s#%s" % (file.path, user.name)
     credential = Credential(
         name, "kubeconfig", file.path, file.path, "client", "user", "ca" if known.authorities else None, "user", API_SERVER
@@ -208,7 +210,7 @@ def _record(file: _File, user: UserCredential, known: _Known, setting: Setting, 
         return record(setting, {**values, "findings": (missing(about, str(error)),)}, status="missing")
     except CertopsError as error:
         return record(setting, {**values, "findings": (unreadable(about, str(error)),)}, status="unreadable")
-    issuers = issuers_of(certificates[0], known.authorities) or issuers_of(certificates[0], _own_authorities(file, user))
+    issuers = issuers_of(certificates[0], known.authorities) or issuers_of(certificates[0], authorities_of(file, user))
     if issuers:
         issued_by[name] = fingerprint(issuers[0])
     foreign = bool(known.authorities) and not issuers_of(certificates[0], known.authorities)
@@ -231,7 +233,7 @@ def _record(file: _File, user: UserCredential, known: _Known, setting: Setting, 
     return dated_record(setting, values, facts)
 
 
-def _material(file: _File, data: bytes | None, path: str | None) -> bytes:
+def _material(file: KubeconfigFile, data: bytes | None, path: str | None) -> bytes:
     """What is embedded, else what lies where the path leads to, from the kubeconfig's folder on, as client-go has it."""
     if data is not None:
         return data
@@ -240,7 +242,7 @@ def _material(file: _File, data: bytes | None, path: str | None) -> bytes:
     return read_as(os.path.normpath(os.path.join(os.path.dirname(file.path), path)), file.by)
 
 
-def _own_authorities(file: _File, user: UserCredential) -> list[Certificate]:
+def authorities_of(file: KubeconfigFile, user: UserCredential) -> list[Certificate]:
     """The CAs of the clusters that this user has a context for, in the kubeconfig itself."""
     names = dict.fromkeys(context.cluster for context in file.config.contexts.values() if context.user == user.name)
     found = []
@@ -307,7 +309,7 @@ def _stale_copy(about: About, original: Original) -> Finding:
     return Finding("stale_copy", WARNING, about.tells(text), remedy % original.path)
 
 
-def _key_findings(file: _File, user: UserCredential, leaf: Certificate, about: About) -> t.Iterator[Finding]:
+def _key_findings(file: KubeconfigFile, user: UserCredential, leaf: Certificate, about: About) -> t.Iterator[Finding]:
     try:
         key = public_key_of(_material(file, user.client_key_data, user.client_key), about.name)
     except MissingFile as error:
@@ -325,4 +327,16 @@ def _key_findings(file: _File, user: UserCredential, leaf: Certificate, about: A
         yield key_readable_by_others(about, file.path, file.attributes.mode)
 
 
-__all__ = ("Found", "Original", "inspect_kubeconfigs", "is_stale", "matching_files", "original_of", "originals_of", "same_key")
+__all__ = (
+    "Found",
+    "KubeconfigFile",
+    "Original",
+    "authorities_of",
+    "inspect_kubeconfigs",
+    "is_stale",
+    "matching_files",
+    "original_of",
+    "originals_of",
+    "read_kubeconfig",
+    "same_key",
+)
