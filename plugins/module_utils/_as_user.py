@@ -47,6 +47,9 @@ def as_user(uid: int, gid: int | None, what: str, work: Callable[[], bytes], sec
         os.close(writing)
         raise CertopsError("Cannot %s: no process can be made (%s). Remedy: run again." % (what, error.strerror)) from error
     if child == 0:
+        # Should we be killed meanwhile: it must not go on, and keep what we have locked, for as long as that user likes.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds + _GONE_WITHIN_SECONDS)
         _answer(writing, uid, groups, own if gid is None else gid, work)
     os.close(writing)
     try:
@@ -104,7 +107,7 @@ def _heard(reading: int, deadline: float) -> bytes:
     """All that the child says; nothing when it does not come to an end in time."""
     poll = select.poll()
     poll.register(reading, select.POLLIN)
-    chunks = []
+    chunks: list[bytes] = []
     while True:
         left = deadline - time.monotonic()
         if left <= 0 or not poll.poll(left * 1000):

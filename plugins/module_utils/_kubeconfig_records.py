@@ -16,6 +16,7 @@ import glob
 import os
 import re
 import stat
+import time
 import typing as t
 from dataclasses import dataclass, field
 
@@ -57,6 +58,7 @@ if t.TYPE_CHECKING:
 
 _MOST_FILES = 500
 _MOST_USERS = 50
+_LONGEST_SECONDS = 60.0  # for all of them; a file in a file system of somebody's own may take its time
 _OTHERS = 0o007
 _WILDCARDS = re.compile(r"[*?\[]")
 
@@ -117,7 +119,11 @@ def inspect_kubeconfigs(node: Node, patterns: t.Sequence[str], setting: Setting)
     records: list[Record] = []
     problems: list[Finding] = []
     issued_by: dict[str, str] = {}
+    deadline = time.monotonic() + _LONGEST_SECONDS
     for path, named in paths[:_MOST_FILES]:
+        if time.monotonic() > deadline:
+            problems.append(_not_read(path, "the files before it took longer than %g s" % _LONGEST_SECONDS, setting, WARNING))
+            break
         try:
             file = read_kubeconfig(path)
         except CertopsError as error:
@@ -187,7 +193,7 @@ def _record(file: KubeconfigFile, user: UserCredential, known: _Known, setting: 
     credential = Credential(
         name, "kubeconfig", file.path, file.path, "client", "user", "ca" if known.authorities else None, "user", API_SERVER
     )
-    values = {
+    values: dict[str, t.Any] = {
         "name": name,
         "component": "user",
         "presented_by": credential.presented_by,

@@ -231,7 +231,7 @@ def test_an_attack(node: FakeNode, home: Path, how: str) -> None:
     written = refused = 0
     with attacker(home, secrets, how):
         end = time.monotonic() + 2.0
-        while time.monotonic() < end:
+        while time.monotonic() < end or written + refused < 4:  # machines may be slow
             try:
                 place = place_of(str(path))
                 seen = read_place(place)
@@ -243,7 +243,6 @@ def test_an_attack(node: FakeNode, home: Path, how: str) -> None:
                 assert "secret" not in str(error).replace(str(secrets), "")
                 refused += 1
     assert before == (victim.read_bytes(), attributes(victim), victim.stat().st_ino, sorted(os.listdir(secrets)), attributes(secrets))
-    assert written + refused > 5
     for folder, _folders, files in os.walk(home):
         for name in files:
             found = os.lstat(os.path.join(folder, name))
@@ -278,11 +277,14 @@ def test_she_can_neither_stop_nor_look_into_what_acts_for_her() -> None:
             os.setgid(JANES_GROUP)
             os.setuid(JANE)
             answer = b""
-            for what in (lambda: os.kill(acting, signal.SIGTERM), lambda: os.close(os.open("/proc/%d/mem" % acting, os.O_RDONLY))):
-                try:
-                    what()
-                except PermissionError:
-                    answer += b"refused "
+            try:
+                os.kill(acting, signal.SIGTERM)
+            except PermissionError:
+                answer += b"refused "
+            try:
+                os.close(os.open("/proc/%d/mem" % acting, os.O_RDONLY))
+            except PermissionError:
+                answer += b"refused "
             os.write(writing, answer)
             os._exit(0)
         os.waitpid(child, 0)
@@ -301,6 +303,24 @@ def test_what_hangs_is_left() -> None:
     with pytest.raises(CertopsError, match="Cannot read x: it took the user with id 2001 longer than 0.2 s"):
         as_user(JANE, None, "read x", lambda: time.sleep(60) or b"", seconds=0.2)  # type: ignore[func-returns-value]
     assert time.monotonic() - began < 5
+
+
+def test_what_hangs_ends_by_itself_when_nobody_waits_for_it_any_more() -> None:
+    """As after a SIGKILL: it has what its parent had locked."""
+    reading, writing = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        with contextlib.suppress(BaseException):
+            as_user(JANE, None, "read x", lambda: time.sleep(60) or b"", seconds=0.5)  # type: ignore[func-returns-value]
+        os._exit(0)
+    time.sleep(0.2)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    os.close(writing)
+    began = time.monotonic()
+    assert os.read(reading, 1) == b"", "the last one that had it open has ended"
+    assert time.monotonic() - began < 10
+    os.close(reading)
 
 
 def test_a_defect_does_not_go_on_twice() -> None:

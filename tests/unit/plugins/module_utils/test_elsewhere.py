@@ -166,9 +166,9 @@ def test_an_answer_that_was_not_asked_for(bastion: Bastion) -> None:
 )
 def test_who_cannot_be_renewed(bastion: Bastion, user: str, sentence: str) -> None:
     name = "%s#%s" % (bastion.path, user)
-    for attempt in (look_for, bastion.ask):
+    for attempt in (look_for, lambda names: bastion.ask(*names)):
         with pytest.raises(CertopsError, match=sentence) as refused:
-            attempt([name]) if attempt is look_for else attempt(name)  # type: ignore[operator]
+            attempt([name])
         assert "Remedy" in str(refused.value)
     with pytest.raises(CertopsError):
         look_for(["no name", "/nothing#x"])

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from ansible_collections.certops.kubernetes.plugins.module_utils import _kubeconfig_records
 from ansible_collections.certops.kubernetes.plugins.module_utils._findings import Thresholds
 from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import record_to_dict
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_records import Found, inspect_kubeconfigs
@@ -237,6 +238,15 @@ def test_a_home_that_is_somebody_s(tree: KubeadmTree, home: Path) -> None:
         os.chown(one, JANE, JANE)
     (record,) = look(tree, home / "config").records
     assert (record.status, record.findings) == ("ok", ())
+
+
+def test_not_longer_than_anybody_waits(tree: KubeadmTree, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        write(home / name, (tree.kubernetes_dir / "admin.conf").read_bytes())
+    monkeypatch.setattr(_kubeconfig_records, "_LONGEST_SECONDS", -1.0)
+    found = look(tree, home / "*")
+    assert found.records == ()
+    assert [finding.severity for finding in found.problems] == ["warning"]
 
 
 def test_not_more_users_than_anybody_has(tree: KubeadmTree, home: Path) -> None:
