@@ -6,23 +6,26 @@
 
 """Copies of kubeconfigs: what somebody made of admin.conf with `cp` stays valid when admin.conf is renewed.
 
-A copy is known by what it says, not by where it lies: a user with a client certificate of the same subject, signed by the same CA. Only
-the certificate and the key of that user change, whatever else is in the file.
+A copy is known by what it says, not by where it lies: a user with a client certificate of the same key, or of the same subject and signed
+by the same CA. Only the certificate and the key of that user change, whatever else is in the file; where the kubeconfig names files for
+them, these are replaced.
 """
 
 from __future__ import annotations
 
-import glob
 import os
 import stat
 import typing as t
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
-from ansible_collections.certops.kubernetes.plugins.module_utils._files import final_target, read_bounded
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig, replace_user_credentials
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_records import is_stale, matching_files, same_key
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._places import place_of, read_as, read_place
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import RENEW, NewFile, look_at
 from ansible_collections.certops.kubernetes.plugins.module_utils._replaceable import replace_problems
+from ansible_collections.certops.kubernetes.plugins.module_utils._users_files import left_as_it_is
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import chain_problem, parse_certificates
 
 if t.TYPE_CHECKING:
@@ -30,115 +33,146 @@ if t.TYPE_CHECKING:
 
     from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import UserCredential
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node
+    from ansible_collections.certops.kubernetes.plugins.module_utils._places import Place
     from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import Renewal
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A client certificate in a kubeconfig of this node, and the CAs that it is signed by."""
+    """A client certificate in a kubeconfig of this node, the CAs that it is signed by, and what its copies are to hold, as PEM.
+
+    `renewed`: by this run, so that all copies are out of date; else only those are that are older than it.
+    """
 
     leaf: t.Any
     cas: tuple[t.Any, ...]
+    certificate: bytes
+    key: bytes = field(repr=False)
+    renewed: bool
 
 
-def candidates(patterns: Sequence[str], originals: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The files to look into, each once, and sentences about those that are left alone.
+@dataclass(frozen=True)
+class Copies:
+    """The files to write, the kubeconfigs that they make valid, and sentences about those that are left alone."""
 
-    A pattern is a path, `~` and wildcards allowed. Written is only where nobody but root could put a link in a file's way: this runs as
-    root, and whoever owns the folder could make it write elsewhere.
+    files: tuple[NewFile, ...] = ()
+    paths: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+
+
+def find_copies(node: Node, made: Sequence[Renewal], patterns: Sequence[str]) -> Copies:
+    """The new content of each file among `patterns` (paths, `~` and wildcards) that has a copy of a kubeconfig of this node.
+
+    `made` is what this run renews. A copy never keeps a run from what it is there for: never raises for what lies there.
     """
-    known = {final_target(path) for path in originals}
-    found, left = [], []
-    for path in sorted({match for pattern in patterns for match in glob.glob(os.path.expanduser(pattern))}):
-        if final_target(path) in known:
-            continue
-        owner = _who_else_writes(path)
-        if os.path.islink(path):
-            left.append("%s is a symbolic link and was not looked into. Remedy: name the file itself." % path)
-        elif owner:
-            left.append(
-                "%s was left as it is: %s, so that root must not write there. Remedy: its owner copies the original again." % (path, owner)
-            )
-        else:
-            found.append(path)
-    return found, left
-
-
-def _who_else_writes(path: str) -> str | None:
-    """Why somebody who is not root decides what lies at a path; None if nobody else does. Links in its folders are followed."""
-    folder = place = os.path.realpath(os.path.dirname(path))
-    while True:
-        seen = os.stat(place)
-        if seen.st_uid not in (0, os.geteuid()):
-            return "%s belongs to the user %d" % (place, seen.st_uid)
-        # In a sticky folder, such as /tmp above it, others cannot exchange what belongs to root; in the file's own they need not.
-        sticky = seen.st_mode & stat.S_ISVTX and place != folder
-        if seen.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not sticky:
-            return "others may write to %s" % place
-        if place == "/":
-            return None
-        place = os.path.dirname(place)
-
-
-def users_of(data: bytes, path: str, identity: Identity) -> list[UserCredential]:
-    """The users of a kubeconfig that are a copy of an identity, by their names. Raises CertopsError when it is no kubeconfig."""
-    users = parse_kubeconfig(data, path).users
-    return [users[name] for name in sorted(users) if _is_copy(users[name], path, identity)]
-
-
-def _is_copy(user: UserCredential, path: str, identity: Identity) -> bool:
-    if user.client_certificate_data is None or user.client_key_data is None:
-        return False
-    try:
-        leaf = parse_certificates(user.client_certificate_data, path)[0]
-    except CertopsError:
-        return False
-    return bool(leaf.subject == identity.leaf.subject) and chain_problem(leaf, identity.cas) is None
-
-
-def renewed_copies(paths: Sequence[str], renewed: Sequence[tuple[Identity, bytes, bytes]]) -> tuple[list[NewFile], list[str]]:
-    """The new content of each file that has a copy of a renewed identity, and sentences about what could not be made valid.
-
-    `renewed`: the identity before, its new certificate and its new key, as PEM. A copy never keeps a run from what it is there for.
-    """
-    files, left = [], []
-    for path in paths:
+    identities = _identities(node, made) if patterns else []
+    files: dict[str, NewFile] = {}
+    paths, left = [], []
+    for path, _named in matching_files(patterns, node) if identities else ():
         try:
-            data, is_copy = read_bounded(path), False
-            for identity, certificate, key in renewed:
-                for user in users_of(data, path, identity):
-                    data, is_copy = replace_user_credentials(data, user.name, certificate, key, path), True
-            problems = replace_problems([path]) if is_copy else []
+            new = _new_files(path, identities)
+            problems = replace_problems([file.path for file in new if file.by is None])
+        except MissingFile:
+            continue
         except CertopsError as error:
-            problems = [str(error)]
+            new, problems = [], [] if _is_folder(path) else [str(error)]
         if problems:
-            left.append("The copy %s was left as it is. %s" % (path, " ".join(problems)))
-        elif is_copy:
-            files.append(NewFile(path, data))
-    return files, left
+            left.append(left_as_it_is(path, " ".join(problems)))
+        elif new:
+            files.update({file.path: file for file in new})
+            paths.append(path)
+    return Copies(tuple(files.values()), tuple(paths), tuple(left))
 
 
-def with_copies(node: Node, made: Sequence[Renewal], patterns: Sequence[str]) -> tuple[list[Renewal], list[str], list[str]]:
-    """The renewals with the copies of their kubeconfigs among what is to be written, the copies' paths, and what is left alone and why."""
-    renewed = [_renewed(node, one) for one in made if one.item.action == RENEW and node.credentials[one.item.name].kind == "kubeconfig"]
-    if not renewed:
-        return list(made), [], []
-    originals = [credential.cert_path for credential in node.credentials.values() if credential.kind == "kubeconfig"]
-    paths, left = candidates(patterns, originals)
-    files, problems = renewed_copies(paths, renewed)
-    *others, last = made
-    return [*others, replace(last, files=(*last.files, *files))], [file.path for file in files], [*left, *problems]
+def _is_folder(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return True
 
 
-def _renewed(node: Node, one: Renewal) -> tuple[Identity, bytes, bytes]:
-    credential = node.credentials[one.item.name]
-    present = look_at(credential)
-    authority = node.credentials[str(credential.ca)].cert_path
-    identity = Identity(present.leaf, tuple(parse_certificates(read_bounded(authority), authority)))
-    # Of what is only predicted there is nothing new yet; the old one has the same size.
-    data = one.files[0].data if one.item.after["fingerprint_sha256"] else present.data
-    user = parse_kubeconfig(data, credential.cert_path).current_user()
-    return identity, t.cast(bytes, user.client_certificate_data), t.cast(bytes, user.client_key_data)
+def _identities(node: Node, made: Sequence[Renewal]) -> list[Identity]:
+    renewals = {one.item.name: one for one in made if one.item.action == RENEW}
+    found = []
+    for credential in node.credentials.values():
+        if credential.kind != "kubeconfig" or credential.ca not in node.credentials or credential.managed_by is not None:
+            continue
+        one = renewals.get(credential.name)
+        try:
+            present = look_at(credential)
+            authority = node.credentials[str(credential.ca)].cert_path
+            cas = tuple(parse_certificates(read_bounded(authority), authority))
+            # Of what is only predicted there is nothing new yet; the old one has the same size.
+            data = one.files[0].data if one is not None and one.item.after["fingerprint_sha256"] else present.data
+            user = parse_kubeconfig(data, credential.cert_path).current_user()
+        except CertopsError:
+            continue  # what cannot be read has no copies, and is told elsewhere
+        certificate, key = t.cast(bytes, user.client_certificate_data), t.cast(bytes, user.client_key_data)
+        found.append(Identity(present.leaf, cas, certificate, key, one is not None))
+    return found
 
 
-__all__ = ("Identity", "candidates", "renewed_copies", "users_of", "with_copies")
+def _new_files(path: str, identities: Sequence[Identity]) -> list[NewFile]:
+    place = place_of(path)
+    if place.problem is not None:
+        raise CertopsError("%s, so that root must not write there. Remedy: its owner copies the original again." % place.problem)
+    if place.by is None and os.path.islink(path):
+        raise CertopsError("It is a symbolic link and was not looked into. Remedy: name the file itself.")
+    data = read_place(place).data
+    users = parse_kubeconfig(data, path).users
+    files: list[NewFile] = []
+    changed = False
+    for name in sorted(users):
+        identity = _identity_of(users[name], path, place, identities)
+        if identity is None:
+            continue
+        if users[name].client_certificate_data is not None:
+            data, changed = replace_user_credentials(data, name, identity.certificate, identity.key, path), True
+        else:
+            files += _pair(users[name], path, place, identity)
+    return [*files, NewFile(place.path, data, place.by)] if changed else files
+
+
+def _identity_of(user: UserCredential, path: str, place: Place, identities: Sequence[Identity]) -> Identity | None:
+    """Of which identity this user is a copy that is out of date."""
+    try:
+        if user.client_certificate_data is not None:
+            leaf = parse_certificates(user.client_certificate_data, path)[0] if user.client_key_data is not None else None
+        elif user.client_certificate is not None and user.client_key is not None and user.client_key_data is None:
+            leaf = parse_certificates(read_as(_named(user.client_certificate, path), place.by), path)[0]
+        else:
+            leaf = None
+    except CertopsError:
+        return None
+    for identity in identities:
+        is_copy = leaf is not None and (
+            same_key(leaf, identity.leaf) or (leaf.subject == identity.leaf.subject and chain_problem(leaf, identity.cas) is None)
+        )
+        if is_copy:
+            return identity if identity.renewed or is_stale(leaf, identity.leaf) else None
+    return None
+
+
+def _named(name: str, path: str) -> str:
+    return os.path.normpath(os.path.join(os.path.dirname(path), name))
+
+
+def _pair(user: UserCredential, path: str, place: Place, identity: Identity) -> list[NewFile]:
+    """The files that a kubeconfig names, the key first. Raises CertopsError unless both are where the kubeconfig's owner decides."""
+    key, certificate = _named(str(user.client_key), path), _named(str(user.client_certificate), path)
+    if key == certificate:
+        raise CertopsError("Its user %s has certificate and key in one file, %s. Remedy: copy the original again." % (user.name, key))
+    files = []
+    for name, content in ((key, identity.key), (certificate, identity.certificate)):
+        there = place_of(name)
+        if there.by != place.by or there.problem or (there.by is None and os.path.islink(name)):
+            raise CertopsError(
+                "The file %s, which its user %s names, is not where the kubeconfig's owner alone decides. Remedy: copy the original again."
+                % (name, user.name)
+            )
+        read_place(there)
+        files.append(NewFile(there.path, content, there.by))
+    return files
+
+
+__all__ = ("Copies", "Identity", "find_copies")

@@ -51,6 +51,7 @@ ROLLED_BACK = "rolled_back"
 FAILED = "failed"
 
 ROTATION = "rotation"
+COPIES = "copies"  # a run that renews nothing, and makes copies of kubeconfigs valid
 ROLLBACK = "rollback"
 
 FINISHED_STATES = (COMMITTED, ROLLED_BACK, FAILED)
@@ -63,6 +64,7 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "str | None": (str, type(None)),
     "int": (int,),
     "bool": (bool,),
+    "int | None": (int, type(None)),
     "float | None": (int, float, type(None)),
     "dict[str, t.Any]": (dict,),
 }
@@ -72,7 +74,7 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}\Z")
 
 @dataclass(frozen=True)
 class ReplacedFile:
-    """A file that a run replaces, and where its old content is. Paths are absolute, with symbolic links followed.
+    """A file that a run replaces, and where its old content is. Paths are absolute, with symbolic links followed. `by`: as of a NewFile.
 
     Of a symbolic link that is replaced itself (`link`) the content is where it leads.
     """
@@ -85,6 +87,7 @@ class ReplacedFile:
     uid: int
     gid: int
     link: bool = False
+    by: int | None = None
 
     @property
     def attributes(self) -> Attributes:
@@ -241,10 +244,8 @@ class StateFolder:
     def _is_damaged(self, run_id: str) -> bool:
         try:
             self.load(run_id)
-        except MissingFile:
-            return False
-        except CertopsError:
-            return True
+        except CertopsError as error:
+            return not isinstance(error, MissingFile)
         return False
 
     def newest_rotation(self) -> Journal | None:
@@ -267,11 +268,10 @@ class StateFolder:
         removed = []
         good: set[str] = set()
         for index, journal in enumerate(self.journals()):
-            failed_since = journal.state == FAILED and not good
             is_last_good = journal.state == COMMITTED and bool(journal.files) and journal.kind not in good
             if is_last_good:
                 good.add(journal.kind)
-            if index < keep or is_last_good or failed_since or journal.state not in FINISHED_STATES:
+            if index < keep or is_last_good or (journal.state == FAILED and not good) or journal.state not in FINISHED_STATES:
                 continue
             self.discard(journal.run_id)
             removed.append(journal.run_id)
@@ -341,7 +341,7 @@ def _replaced_from(entry: dict[str, t.Any]) -> ReplacedFile:
     for path in (file.path, file.backup):
         if path is not None and (not os.path.isabs(path) or b"\0" in os.fsencode(path)):
             raise ValueError("%r is no absolute path" % path)
-    if not (0 <= file.mode <= 0o7777 and 0 <= file.uid <= _LARGEST_ID and 0 <= file.gid <= _LARGEST_ID):
+    if not (0 <= file.mode <= 0o7777 and all(0 <= number <= _LARGEST_ID for number in (file.uid, file.gid, file.by or 0))):
         raise ValueError("mode or owner of %s is out of range" % file.path)
     return file
 

@@ -28,6 +28,7 @@ ACTIONS = ("renew", "activate", "restart")  # what is done to a certificate; `re
 REPAIR = "repair"  # what is done to a node where a run did not end
 RESTORE = "restore"  # what a rollback does to a certificate
 _BEHIND_THE_FIRST = re.compile(r"\[\d+\]\Z")
+COPY = "copy"  # what is done to a copy of a kubeconfig that is older than its original on the same node
 
 Record = t.Mapping[str, t.Any]
 Entry = t.Dict[str, t.Any]
@@ -38,7 +39,7 @@ def rotation_plan(
     policy: t.Mapping[str, t.Any],
     nodes: t.Mapping[str, t.Mapping[str, t.Any]] | None = None,
 ) -> list[Entry]:
-    """One entry for each record: what will be done about it (`renew`, `activate`, `restart`, `report`, `none`), and why.
+    """One entry for each record: what will be done about it (`renew`, `activate`, `restart`, `copy`, `report`, `none`), and why.
 
     `policy` has renew_before_days, select, force, refresh_sans, restart, validity_days as `_policy.policy` makes them. `nodes` maps a
     host to what `certificate_info` says of its node: certificate_validity_seconds, signs, and unfinished_run, for which there is an entry
@@ -134,7 +135,7 @@ def _restoration(host: str, item: t.Mapping[str, t.Any], record: Record, run_id:
 
 def is_due(entry: t.Mapping[str, t.Any]) -> bool:
     """Whether a plan's entry makes its node one that is to be changed."""
-    return entry["action"] in (*ACTIONS, REPAIR, RESTORE)
+    return entry["action"] in (*ACTIONS, REPAIR, RESTORE, COPY)
 
 
 def due_hosts(plan: t.Sequence[Record]) -> list[str]:
@@ -209,6 +210,9 @@ def _repair(host: str, node: t.Mapping[str, t.Any]) -> Entry:
 
 def _decision(record: Record, policy: t.Mapping[str, t.Any], limits: _Limits, selected: bool, signer: str | None) -> tuple[str, str, str]:
     """Action, code and reason; the first that applies."""
+    if any(finding["code"] == "stale_copy" for finding in record["findings"]):
+        why = "its original was renewed since it was made"
+        return (COPY, "stale_copy", why) if selected else ("none", "not_selected", "%s, but certs_rotate_select leaves it out" % why)
     due, names = _due(record, limits.threshold), _other_names(record, policy)
     if record["renewable"] and record["source"] == "served":
         return _in_memory(record, policy["restart"], limits, selected)

@@ -24,7 +24,6 @@ FALSE_WORDS = ("false", "no", "off", "0", "n", "f")
 FAIL_ON = ("never", "warning", "critical", "expired")
 RESTART = ("auto", "always", "never")
 PRIVATE_KEY = ("regenerate", "keep")
-COPY_OF_ROOT = "/root/.kube/config"
 # Days or seconds: what the modules take as well
 _LARGEST = 1000000
 _NUMBER = re.compile(r"[+-]?[0-9]{1,40}\Z")
@@ -220,7 +219,7 @@ OPTIONS: dict[str, Option] = {
     "certs_rotate_validity_days": Option(None, _whole_number(1)),
     "certs_rotate_private_key": Option("regenerate", _choice(PRIVATE_KEY)),
     "certs_rotate_keep_backups": Option(10, _whole_number(1)),
-    "certs_rotate_kubeconfig_copies": Option([COPY_OF_ROOT], _paths),
+    "certs_rotate_kubeconfig_copies": Option(None, _paths),  # root's own on control-plane nodes, none elsewhere
     "certs_rotate_rollback_run_id": Option(None, _text),
     "certs_rotate_take_over_lock": Option(False, _truth),
     "certs_rotate_worker_serial": Option(1, _serial),

@@ -16,7 +16,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils import _journal
 from ansible_collections.certops.kubernetes.plugins.module_utils._replacement import holds
 
 if t.TYPE_CHECKING:
-    from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, StateFolder
+    from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, ReplacedFile, StateFolder
     from ansible_collections.certops.kubernetes.plugins.module_utils._transaction import Transaction
 
 _FORWARD = (journaling.APPLIED, journaling.ACTIVATING, journaling.PROVING)
@@ -87,13 +87,18 @@ def _end(journal: Journal, transaction: Transaction) -> Recovered:
 def _goes_forward(journal: Journal) -> bool:
     """Forward if everything was written, and nothing of it has been put back since."""
     if journal.state == journaling.APPLYING:  # killed before it could say that all was written
-        return all(holds(file, file.sha256_after) for file in journal.files)
-    return journal.state in _FORWARD and not any(holds(file, file.sha256_before) for file in journal.files)
+        return all(holds(file, file.sha256_after) for file in _of_root(journal))
+    return journal.state in _FORWARD and not any(holds(file, file.sha256_before) for file in _of_root(journal))
+
+
+def _of_root(journal: Journal) -> list[ReplacedFile]:
+    """What others may change at any moment says nothing of how far the run came."""
+    return [file for file in journal.files if file.by is None]
 
 
 def _without_foreign(journal: Journal) -> Journal:
     """Leave out what somebody else has replaced since: that is theirs."""
-    ours = tuple(file for file in journal.files if holds(file, file.sha256_after))
+    ours = tuple(file for file in journal.files if file.by is not None or holds(file, file.sha256_after))
     if len(ours) == len(journal.files):
         return journal
     # Which file belongs to which item is not in the journal; whoever replaced one has replaced the certificate too.

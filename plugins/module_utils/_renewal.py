@@ -80,11 +80,13 @@ class NewFile:
     """What a file will hold. `path` has its symbolic links followed. The content may be a private key: never shown.
 
     `link`: it is a symbolic link itself, and its content is where it leads.
+    `by`: the user who is not root and in whose folder it is; it is written with that user's rights, and if it cannot be, that is a note.
     """
 
     path: str
     data: bytes = field(repr=False)
     link: bool = False
+    by: int | None = None
 
 
 @dataclass(frozen=True)

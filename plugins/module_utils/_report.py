@@ -160,7 +160,7 @@ def _order_line(hosts: t.Sequence[str], nodes: t.Mapping[str, Result], etcd_only
 
 
 def _rank(entry: Result) -> int:
-    return ("repair", "renew", "restore", "activate", "restart", "report", "none").index(entry["action"])
+    return ("repair", "renew", "restore", "activate", "restart", "copy", "report", "none").index(entry["action"])
 
 
 def _plan_line(entry: Result) -> str:

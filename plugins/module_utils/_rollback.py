@@ -41,6 +41,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._rotation impor
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._signals import deferred_signals
 from ansible_collections.certops.kubernetes.plugins.module_utils._transaction import Limits, Transaction
+from ansible_collections.certops.kubernetes.plugins.module_utils._users_files import holds_users
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
 if t.TYPE_CHECKING:
@@ -143,7 +144,7 @@ def _chosen(state: StateFolder, request: RollbackRequest) -> Journal | None:
 def _restorations(access: NodeAccess, node: Node, journal: Journal, request: RollbackRequest) -> list[Renewal]:
     """What to write to have the run's old files again; empty when they are there already. Raises CertopsError."""
     files = _contents(node, journal)
-    if all(_holds(file) for file in files):
+    if all(_holds(file) for file in files if file.by is None):
         return []
     items = [item for item in journal.items if item.action not in (ACTIVATE, RESTART)]
     problems = [problem for item in items for problem in _problems(access, node, journal, item, request.allow_expired)]
@@ -162,14 +163,16 @@ def _contents(node: Node, journal: Journal) -> tuple[NewFile, ...]:
     for file in journal.files:
         if file.backup is None:
             continue  # there was no such file; the new one does no harm
-        if file.path not in own and not file.link and not holds(file, file.sha256_after):
+        if file.by is not None and not holds_users(file):
+            continue  # the same, in a user's home
+        if file.by is None and file.path not in own and not file.link and not holds(file, file.sha256_after):
             continue  # a copy of a kubeconfig that somebody has changed since: the rest of it is theirs
         data = read_bounded(file.backup)
         if sha256(data) != file.sha256_before:
             raise CertopsError(
                 "The backup %s is damaged (its hash is not the one in the journal). Remedy: name another run." % file.backup,
             )
-        contents.append(NewFile(file.path, data, file.link))
+        contents.append(NewFile(file.path, data, file.link, file.by))
     return tuple(contents)
 
 

@@ -18,7 +18,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.certops.kubernetes.plugins.module_utils import _journal as journaling
-from ansible_collections.certops.kubernetes.plugins.module_utils._copies import with_copies
+from ansible_collections.certops.kubernetes.plugins.module_utils._copies import find_copies
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import room_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._in_memory_restarts import restarts_for
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, StateFolder, Touched
@@ -79,20 +79,21 @@ def rotate(access: NodeAccess, state: StateFolder, request: Request, limits: Lim
         wanted, done = _still_wanted(request.items, recovered)
         wanted = [_with_pending_key(state, request, item) for item in wanted]
         forget_keys(state)  # from here on it is in memory, and soon where it belongs; a run that fails asks for another one
-        if not wanted:
-            report = [entry.report() for entry in recovered]
-            return dict(empty_result(request.run_id), changed=bool(recovered), recovered=report, warnings=done)
+        nothing = dict(empty_result(request.run_id), changed=bool(recovered), recovered=[entry.report() for entry in recovered])
+        if not wanted and not request.copies:
+            return dict(nothing, warnings=done)
         node = access.discover()
         made, notes = _make(access, node, wanted, request)
-        if not made:
-            report = [entry.report() for entry in recovered]
-            return dict(empty_result(request.run_id), changed=bool(recovered), recovered=report, warnings=[*done, *notes])
-        made, copies, left = with_copies(node, made, request.copies)
-        check_before(access, state, node, made, request.restart)
+        copies = find_copies(node, made, request.copies)
+        if not made and not copies.files:
+            return dict(nothing, warnings=[*done, *notes, *copies.left])
+        check_before(access, state, node, made, request.restart, copies.files)
         refuse_unhealthy(access, node, made, request.health_seconds)
-        linked = link_warnings(file.path for file in unique_files(made))
-        result = commit(access, state, transaction, made, request, recovered=recovered)
-        result.update(copies=copies, warnings=[*done, *notes, *linked, *left, *result["warnings"]])
+        linked = link_warnings(file.path for file in [*unique_files(made), *copies.files] if file.by is None)
+        kind = journaling.ROTATION if made else journaling.COPIES
+        result = commit(access, state, transaction, made, request, kind=kind, recovered=recovered, copies=copies.files)
+        valid = [path for path in copies.paths if os.path.realpath(path) not in map(os.path.realpath, transaction.left)]
+        result.update(copies=valid, warnings=[*done, *notes, *linked, *copies.left, *result["warnings"]])
         return result
 
 
@@ -101,11 +102,12 @@ def predict(access: NodeAccess, state: StateFolder, request: Request) -> dict[st
     refuse_held(state)
     unfinished = outlook(state)
     node = access.discover()
-    made, notes = _make(access, node, request.items, request, predict=True) if request.items else ([], [])
-    made, copies, left = with_copies(node, made, request.copies)
-    check_before(access, state, node, made, request.restart)
+    made, notes = _make(access, node, request.items, request, predict=True)
+    copies = find_copies(node, made, request.copies)
+    check_before(access, state, node, made, request.restart, copies.files)
     result = predicted_result(request.run_id, made, expected_restarts(access, node, made, request.restart), unfinished, request.restart)
-    return dict(result, copies=copies, warnings=[*notes, *left])
+    changed = result["changed"] or bool(copies.files)
+    return dict(result, copies=list(copies.paths), changed=changed, warnings=[*notes, *copies.left])
 
 
 def _make(
@@ -140,6 +142,7 @@ def commit(
     *,
     kind: str = journaling.ROTATION,
     recovered: t.Sequence[Recovered] = (),
+    copies: t.Sequence[NewFile] = (),
 ) -> dict[str, t.Any]:
     """One transaction, from the backup to the result. Raises RotationFailed when it did not end well."""
     node = access.discover()
@@ -154,7 +157,7 @@ def commit(
         items=items,
         components=record_processes(node, [item.name for item in items]),
     )
-    files = unique_files(made)
+    files = (*unique_files(made), *copies)
     try:
         journal = transaction.prepare(journal, files)
     except CertopsError as error:
@@ -165,8 +168,9 @@ def commit(
         outcome = transaction.run(journal, files)
     except NodeNotRestored as error:
         result = dict(result_of(error.journal, (), recovered), rolled_back=error.files_restored)
-        raise RotationFailed(str(error), result) from error
+        raise RotationFailed(str(error), dict(result, warnings=[*result["warnings"], *transaction.left.values()])) from error
     result = result_of(outcome.journal, outcome.proofs, recovered)
+    result["warnings"].extend(transaction.left.values())
     if outcome.cause is not None:
         raise RotationFailed("The node was rolled back and proven to be as before. The cause: %s" % outcome.cause, result)
     try:
@@ -266,15 +270,17 @@ def refuse_held(state: StateFolder) -> None:
         raise CertopsError("Another run of certops changes this node right now (%s). Remedy: wait until it has ended." % holder)
 
 
-def check_before(access: NodeAccess, state: StateFolder, node: Node, made: t.Sequence[Renewal], restart: str) -> None:
-    """Refuse (CertopsError) what can be known before anything is changed."""
+def check_before(
+    access: NodeAccess, state: StateFolder, node: Node, made: t.Sequence[Renewal], restart: str, copies: t.Sequence[NewFile] = ()
+) -> None:
+    """Refuse (CertopsError) what can be known before anything is changed; of users' files nothing is."""
     problems = ["%s: wait until it has ended, then run again." % sentence for sentence in access.other_tools()]
     for one in made:
         if one.item.action == ACTIVATE and restart != NEVER:
             problem = disk_problem(node, one.item, str(one.item.before["fingerprint_sha256"]))
             if problem:
                 problems.append("%s is not activated, a restarted component could not use it: %s." % (one.item.name, problem))
-    files = unique_files(made)
+    files = [file for file in (*unique_files(made), *copies) if file.by is None]
     problems.extend(replace_problems([file.path for file in files]))
     problems.extend(room_problems(state, files))
     if problems:

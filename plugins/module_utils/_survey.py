@@ -26,6 +26,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._inspection imp
     record_to_dict,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import StateFolder
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_records import inspect_kubeconfigs
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, CONTROLLER_MANAGER
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Finding
 from ansible_collections.certops.kubernetes.plugins.module_utils._object_inspection import NONE, inspect_objects
@@ -56,17 +57,20 @@ def survey(params: t.Mapping[str, t.Any], now: datetime) -> dict[str, t.Any]:
         from_api = pool.submit(cluster_objects, node, params["cluster_objects"], setting, timeout)
         records = inspect_node(node, host, params["cluster"], now, thresholds, timeout, asked.configuration)
         in_objects, unseen = from_api.result()
+    of_users = inspect_kubeconfigs(node, params["kubeconfigs"], setting)
     described = node_to_dict(node, params["cluster"], now)
     described["certificate_validity_seconds"] = asked.certificate_validity_seconds()
     described["leads"] = list(asked.leads())
     described["signing_seconds"] = signing_seconds(node)
     described["signs"] = authorities_with_key(node)
+    described["issued_by"] = dict(of_users.issued_by)
     described["unfinished_run"], problems = unfinished_run(StateFolder())
     described["seconds_taken"] = round(time.monotonic() - began, 3)
+    found = (*node.problems, *unused_files(node), *problems, *of_users.problems, *unseen)
     return {
-        "certificates": [record_to_dict(record) for record in each_once([*records, *in_objects])],
+        "certificates": [record_to_dict(record) for record in each_once([*records, *of_users.records, *in_objects])],
         "node": described,
-        "problems": [finding_to_dict(problem) for problem in (*node.problems, *unused_files(node), *problems, *unseen)],
+        "problems": [finding_to_dict(problem) for problem in found],
     }
 
 

@@ -19,12 +19,18 @@ import typing as t
 from ansible_collections.certops.kubernetes.plugins.module_utils import _journal as journaling
 from ansible_collections.certops.kubernetes.plugins.module_utils import _restarts as restarting
 from ansible_collections.certops.kubernetes.plugins.module_utils._in_memory_restarts import prove_restarts
-from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item, Journal, StateFolder, Touched
+from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item, Journal, ReplacedFile, StateFolder, Touched
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, ETCD
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import Proof, disk_problem, prove_item
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, RENEW, RESTART, NewFile
 from ansible_collections.certops.kubernetes.plugins.module_utils._replacement import LostBackup, back_up, content_hash, put, restore
+from ansible_collections.certops.kubernetes.plugins.module_utils._users_files import (
+    back_up_users,
+    left_as_it_is,
+    replace_users,
+    restore_users,
+)
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
 if t.TYPE_CHECKING:
@@ -72,12 +78,22 @@ class Transaction:
         self._limits = limits
         self._stop_requested = stop_requested
         self._worked_before: set[str] = set()  # certificates whose way was seen to work before the change
+        self.left: dict[str, str] = {}  # path of a user's file that was left as it is -> why
         self.unwell_before: t.Mapping[str, str] = {}  # checks of the node that may fail after the change, because they did before
 
     def prepare(self, journal: Journal, files: t.Sequence[NewFile]) -> Journal:
         """Copy what will be replaced, then write the journal. Nothing is changed yet. Raises CertopsError."""
-        replaced = tuple(back_up(file, self._backup_root(journal)) for file in files)
-        return self._state.save(dataclasses.replace(journal, state=journaling.PREPARED, files=replaced))
+        replaced = [self._back_up(file, self._backup_root(journal)) for file in files]
+        return self._state.save(dataclasses.replace(journal, state=journaling.PREPARED, files=tuple(filter(None, replaced))))
+
+    def _back_up(self, file: NewFile, backup_root: str) -> ReplacedFile | None:
+        if file.by is None:
+            return back_up(file, backup_root)
+        try:
+            return back_up_users(file, backup_root)
+        except CertopsError as error:
+            self.left[file.path] = left_as_it_is(file.path, str(error))
+            return None
 
     def run(self, journal: Journal, files: t.Sequence[NewFile]) -> Outcome:
         """From `prepared` to the end: committed, or put back. Raises NodeNotRestored when even that could not be proven."""
@@ -123,14 +139,22 @@ class Transaction:
 
     def _apply(self, journal: Journal, files: t.Sequence[NewFile]) -> Journal:
         journal = self._go_to(journal, journaling.APPLYING)
-        for replaced, file in zip(journal.files, files):
+        contents = {file.path: file.data for file in files}
+        for replaced in journal.files:
             signal_name = self._stop_requested()
             if signal_name is not None:
                 raise CertopsError("The run was asked to end (%s) before everything was written." % signal_name)
+            if replaced.by is not None:
+                self._note(replaced, replace_users(replaced, contents[replaced.path]))
+                continue
             if content_hash(replaced.path, replaced.link) != replaced.sha256_before:
                 raise CertopsError("%s was changed by somebody else while this run prepared. Remedy: run again." % replaced.path)
-            put(replaced, file.data)
+            put(replaced, contents[replaced.path])
         return self._go_to(journal, journaling.APPLIED)
+
+    def _note(self, replaced: ReplacedFile, note: str | None) -> None:
+        if note is not None:
+            self.left[replaced.path] = note
 
     def _forward(self, journal: Journal) -> Outcome:
         expected = {item.name: str(item.after["fingerprint_sha256"]) for item in journal.items}
@@ -258,7 +282,7 @@ class Transaction:
             journal = self._begin_way_back(journal, cause)
         try:
             # A link first: where it leads now may be a file that goes.
-            files = sorted(journal.files, key=lambda file: not file.link)
+            files = sorted((file for file in journal.files if file.by is None), key=lambda file: not file.link)
             notes = [note for note in map(restore, files) if note]
         except LostBackup as error:
             raise self._not_restored(journal, "not every file could be put back (%s)" % error, files_restored=False) from error
@@ -270,6 +294,9 @@ class Transaction:
                 journal,
                 files_restored=False,
             ) from error
+        for file in journal.files:
+            if file.by is not None:
+                self._note(file, restore_users(file))
         try:
             journal, proofs = self._prove_way_back(self._state.save(journal))
             journal = self._finish(journal, journaling.ROLLED_BACK)

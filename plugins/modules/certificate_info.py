@@ -40,6 +40,16 @@ options:
     type: str
     choices: [none, called, all]
     default: none
+  kubeconfigs:
+    description:
+      - Paths of people's and machines' kubeconfigs on this host, C(~) and wildcards allowed.
+      - Each user in them who has a client certificate, embedded or in a file that they name, has a record called C(PATH#USER). Users with a
+        token or a plugin are left alone.
+      - A file in a folder that somebody else than root may change is read with that user's rights, through no symbolic link of theirs.
+      - A file that is not there is no finding. One that cannot be read, or is no kubeconfig, is one of RV(problems).
+    type: list
+    elements: str
+    default: []
   cluster:
     description:
       - What to call the cluster in the records.
@@ -103,7 +113,7 @@ RETURN = r"""
 certificates:
   description:
     - One record for each certificate, certificate authority and signing key in a file, then one for each address that serves, then those of
-      the cluster's API.
+      O(kubeconfigs), then those of the cluster's API.
     - Every key is there in every record; what has no value is V(null).
   type: list
   elements: dict
@@ -130,6 +140,7 @@ certificates:
         - Name of the certificate, unique on its host. What an address serves is called C(served:ADDRESS:PORT), and what a Service of the
           cluster serves C(served:NAME.NAMESPACE.svc:PORT). The API server's own connections to itself see
           C(served:ADDRESS:PORT#apiserver-loopback-client).
+        - What is in one of O(kubeconfigs) is called C(PATH#USER).
         - What lies in an object of the API is called C(api:KIND/NAMESPACE/NAME#FIELD). Further certificates of a field have a number
           behind it.
       type: str
@@ -327,6 +338,10 @@ node:
       type: list
       elements: str
       sample: [ca, front-proxy-ca, etcd/ca]
+    issued_by:
+      description: For each certificate in one of O(kubeconfigs) the SHA-256 of the CA that signed it, where that CA is known.
+      type: dict
+      sample: {"/root/.kube/config#kubernetes-admin": b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c}
     unfinished_run:
       description: Id of a rotation that was stopped half-way on this node; the next one ends it first.
       type: str
@@ -370,6 +385,7 @@ def main() -> None:
             "kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"},
             "probe_timeout_seconds": {"type": "float", "default": 2.0},
             "etcd_unit": {"type": "bool", "default": True},
+            "kubeconfigs": {"type": "list", "elements": "str", "default": []},
             "cluster_objects": {"type": "str", "choices": ["none", "called", "all"], "default": "none"},
         },
         supports_check_mode=True,

@@ -125,10 +125,13 @@ options:
     default: 10
   kubeconfig_copies:
     description:
-      - Paths of kubeconfigs on this node, C(~) and wildcards allowed. A user in them who has the same subject as a kubeconfig that is
-        renewed, in a certificate of the same CA, gets its new certificate and key; every other byte stays, owner and mode too.
-      - Nothing is written where somebody else than root may write, nor through a symbolic link; a warning says so. A file that is no
-        kubeconfig, or has no such user, is left alone.
+      - Paths of kubeconfigs on this node, C(~) and wildcards allowed. A user in them who has the same key as a kubeconfig of this node, or
+        the same subject in a certificate of the same CA, gets the certificate and key of that one when it is renewed, or was before.
+      - Every other byte stays, owner, group and mode too. Where the kubeconfig names files for them, these are replaced.
+      - A file in a folder that somebody else than root may change is written with that user's rights, through no symbolic link. What cannot
+        be written so is left as it is, with a warning, and keeps nothing else from its end. A file that is no kubeconfig, or has no such
+        user, is left alone.
+      - With an empty list of O(items), copies from before an earlier renewal are made valid.
     type: list
     elements: str
     default: []

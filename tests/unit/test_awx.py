@@ -111,6 +111,7 @@ def test_empty_answers_mean_defaults(controller: Controller) -> None:
     inspection, rotation = (first_call(controller, module) for module in ("certificate_info", "certificate_rotation"))
     assert (inspection["cluster"], inspection["warn_days"], inspection["critical_days"]) == (None, 30, 7)
     assert inspection["cluster_objects"] == "called"
+    assert inspection["kubeconfigs"] == ["/root/.kube/config"]
     assert [item["name"] for item in rotation["items"]] == ["apiserver", "scheduler.conf"]
     assert (rotation["restart"], rotation["private_key"], rotation["validity_days"]) == ("auto", "regenerate", None)
     assert (rotation["stop_timeout_seconds"], rotation["start_timeout_seconds"], rotation["keep_backups"]) == (2, 120, 10)

@@ -195,6 +195,8 @@ def test_an_etcd_of_a_plain_worker_is_somebody_elses(controller: Controller) -> 
     controller.node("etcd", [], groups=("etcd", "kube_node"))
     controller.node("worker", [], groups=("kube_node",))
     assert controller.play(INSPECT).returncode == 0
+    kubeconfigs = {name: controller.state(name)["calls"][0]["params"]["kubeconfigs"] for name in ("cp", "etcd", "worker")}
+    assert kubeconfigs == {"cp": ["/root/.kube/config"], "etcd": [], "worker": []}, "root's own, on control-plane nodes"
     asked = {name: controller.state(name)["calls"][0]["params"]["etcd_unit"] for name in ("cp", "etcd", "worker")}
     assert asked == {"cp": True, "etcd": True, "worker": False}
 

@@ -115,6 +115,7 @@ def test_every_variable_arrives(controller: Controller, source: str) -> None:
     information = calls["node1"][0]["params"]
     assert (information["cluster"], information["warn_days"], information["critical_days"]) == ("blue", 41, 5)
     assert information["cluster_objects"] == "all"
+    assert all(calls[name][0]["params"]["kubeconfigs"] == ["/home/*/.kube/config"] for name in NODES), "an inspection sees them, too"
     assert '"fail_on": "expired"' in done.stdout
     assert [call["module"] for call in calls["node1"]].count("certificate_rotation") == 1
     rotation = next(call["params"] for call in calls["node1"] if call["module"] == "certificate_rotation")

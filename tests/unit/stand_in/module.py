@@ -32,6 +32,7 @@ SPECS: dict[str, dict[str, t.Any]] = {
         "critical_days": {"type": "int", "default": 7},
         "probe_timeout_seconds": {"type": "float", "default": 2},
         "etcd_unit": {"type": "bool", "default": True},
+        "kubeconfigs": {"type": "list", "elements": "str", "default": []},
         "cluster_objects": {"choices": ["none", "called", "all"], "default": "none"},
     },
     "cluster_health_info": {

@@ -21,6 +21,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._plan import (
     rotation_plan,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._policy import OPTIONS, policy
+from ansible_collections.certops.kubernetes.plugins.module_utils._report import plan_lines
 from ansible_collections.certops.kubernetes.tests.unit.stand_in.controller import DAY, authority, reader, record
 
 # Nodes have no jmespath, and need none: plans are made on the controller.
@@ -42,6 +43,16 @@ def entry(
     """The plan's entry for one record beside its CA."""
     plan = rotation_plan([one, ca or authority()], rotate_policy(**values), {one["host"]: node or {}})
     return plan[0]
+
+
+def test_a_copy_that_is_older_than_its_original_makes_its_node_due() -> None:
+    finding = {"code": "stale_copy", "severity": "warning", "message": "", "remedy": ""}
+    one = {**record("/root/.kube/config#admin", 200, renewable=False), "source": "kubeconfig", "findings": [finding]}
+    found = entry(one)
+    assert (found["action"], found["code"]) == ("copy", "stale_copy")
+    assert due_hosts([found]) == [one["host"]]
+    assert rotation_items([found], one["host"]) == []
+    assert plan_lines([found]) == ["%s: copy /root/.kube/config#admin: its original was renewed since it was made" % one["host"]]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,15 @@ from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.api_
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_api import FakeNode, FakeServer, listed
 
 NOW = datetime.now(timezone.utc)
-PARAMS = {"cluster": None, "warn_days": 30, "critical_days": 7, "kubernetes_dir": "/x", "probe_timeout_seconds": 2.0, "etcd_unit": False}
+PARAMS: dict[str, t.Any] = {
+    "cluster": None,
+    "warn_days": 30,
+    "critical_days": 7,
+    "kubernetes_dir": "/x",
+    "probe_timeout_seconds": 2.0,
+    "etcd_unit": False,
+    "kubeconfigs": [],
+}
 HOOK = "api:ValidatingWebhookConfiguration/policy#hook0/caBundle"
 
 

@@ -84,6 +84,7 @@ def test_the_documentation_names_every_key(tmp_path: Path) -> None:
     assert set(documented["node"]["contains"]) == {
         *described,
         "certificate_validity_seconds",
+        "issued_by",
         "leads",
         "seconds_taken",
         "signs",

@@ -1,0 +1,350 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Copies of kubeconfigs in homes become valid with their original, and their owner cannot make root read or write anything else by them."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import signal
+import stat
+import tempfile
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.certops.kubernetes.plugins.module_utils._as_user import as_user
+from ansible_collections.certops.kubernetes.plugins.module_utils._journal import sha256
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._places import place_of, read_place, replace_in_place
+from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed
+from ansible_collections.certops.kubernetes.plugins.module_utils._rollback import RollbackRequest, roll_back
+from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import Request, predict, rotate
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_node import LIMITS, SCHEDULER, FakeNode, run
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.kubeadm_tree import kubeconfig_of
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away and act as somebody else")
+
+JANE, JANES_GROUP = 2001, 2002
+
+
+@pytest.fixture(name="node")
+def fixture_node(tmp_path: Path) -> FakeNode:
+    return FakeNode(tmp_path / "node")
+
+
+@pytest.fixture(name="home")
+def fixture_home() -> t.Iterator[Path]:
+    """Jane's home, on a way that others may go, too: pytest's folders are closed."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        home = Path(folder).resolve() / "jane"
+        (home / ".kube").mkdir(parents=True)
+        give(home, home / ".kube")
+        yield home
+
+
+def give(*paths: Path) -> None:
+    for path in paths:
+        os.chown(path, JANE, JANES_GROUP)
+
+
+def copy(node: FakeNode, home: Path) -> Path:
+    """What she once was given."""
+    path = home / ".kube" / "config"
+    path.write_bytes(node.path("admin.conf").read_bytes() + b"# mine\n")
+    path.chmod(0o640)
+    give(path)
+    return path
+
+
+def attributes(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)
+
+
+def back(node: FakeNode) -> dict[str, t.Any]:
+    return roll_back(node.access(), node.state, RollbackRequest("run", "back", health_seconds=1.0), LIMITS)
+
+
+def test_a_copy_is_valid_again_and_hers(node: FakeNode, home: Path) -> None:
+    path = copy(node, home)
+    before = path.read_bytes()
+    result = run(node, "admin.conf", copies=(str(home.parent / "*" / ".kube" / "config"),))
+    assert (result["copies"], result["warnings"]) == ([str(path)], [])
+    assert path.read_bytes() == node.path("admin.conf").read_bytes() + b"# mine\n" != before
+    assert attributes(path) == (JANE, JANES_GROUP, 0o640)
+    assert os.listdir(path.parent) == ["config"]
+    assert back(node)["changed"]
+    assert path.read_bytes() == before
+    assert attributes(path) == (JANE, JANES_GROUP, 0o640)
+
+
+def test_a_file_with_root_s_group_keeps_it(node: FakeNode, home: Path) -> None:
+    path = copy(node, home)
+    os.chown(path, JANE, 0)
+    assert run(node, "admin.conf", copies=(str(path),))["copies"] == [str(path)]
+    assert attributes(path) == (JANE, 0, 0o640)
+
+
+def test_it_is_written_with_her_rights(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = copy(node, home)
+    place = place_of(str(path))
+    assert place.by == JANE
+    real = os.replace
+
+    def replace(source: str, target: str) -> None:
+        (home / "who").write_text("%d %d %s" % (os.geteuid(), os.getegid(), os.getgroups()))
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    replace_in_place(place, b"new", sha256(path.read_bytes()))
+    assert (home / "who").read_text().split()[:2] == [str(JANE), str(JANES_GROUP)]
+    assert "0" not in (home / "who").read_text().split("[")[1].strip("]").split(", ")
+    assert path.read_bytes() == b"new"
+
+
+def test_files_that_her_kubeconfig_names(node: FakeNode, home: Path) -> None:
+    user = parse_kubeconfig(node.path("admin.conf").read_bytes(), "admin.conf").current_user()
+    names = {"admin.crt": user.client_certificate_data, "admin.key": user.client_key_data}
+    for name, data in names.items():
+        path = home / ".kube" / name
+        path.write_bytes(data or b"")
+        path.chmod(0o600)
+        give(path)
+    config = home / ".kube" / "config"
+    config.write_bytes(kubeconfig_of({"me": {"client-certificate": "admin.crt", "client-key": "admin.key"}}, "me"))
+    give(config)
+    before = config.read_bytes()
+    assert run(node, "admin.conf", copies=(str(config),))["copies"] == [str(config)]
+    new = parse_kubeconfig(node.path("admin.conf").read_bytes(), "admin.conf").current_user()
+    assert (home / ".kube" / "admin.crt").read_bytes() == new.client_certificate_data != user.client_certificate_data
+    assert (home / ".kube" / "admin.key").read_bytes() == new.client_key_data
+    assert attributes(home / ".kube" / "admin.key") == (JANE, JANES_GROUP, 0o600)
+    assert config.read_bytes() == before
+
+
+def test_a_stale_copy_is_made_valid_although_nothing_is_due(node: FakeNode, home: Path) -> None:
+    path = copy(node, home)
+    run(node, "admin.conf")
+    request = Request("refresh", (), copies=(str(path),), health_seconds=1.0)
+    assert predict(node.access(), node.state, request)["copies"] == [str(path)]
+    result = rotate(node.access(), node.state, request, LIMITS)
+    assert (result["changed"], result["copies"], result["state"]) == (True, [str(path)], "committed")
+    assert path.read_bytes() == node.path("admin.conf").read_bytes() + b"# mine\n"
+    again = rotate(node.access(), node.state, request, LIMITS)
+    assert not again["changed"]
+    newest = node.state.newest_rotation()
+    assert newest is not None
+    assert newest.run_id == "run", "a rollback means the rotation"
+
+
+def test_she_cannot_keep_the_node_from_its_renewal(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor from its way back: her file has gone, or is a link, or another one, just when it is written."""
+    path = copy(node, home)
+    victim = home.parent / "victim"
+    victim.write_bytes(b"root's")
+    victim.chmod(0o600)
+    node.stubborn.add(SCHEDULER)
+    real = node.restart
+
+    def restart(*given: t.Any) -> t.Any:
+        if not path.is_symlink():
+            path.unlink()
+            path.symlink_to(victim)
+        return real(*given)
+
+    monkeypatch.setattr(node, "restart", restart)
+    before = node.path("admin.conf").read_bytes()
+    with pytest.raises(RotationFailed) as failed:
+        run(node, "admin.conf", "scheduler.conf", copies=(str(path),))
+    assert failed.value.result["rolled_back"]
+    assert any("%s was left as it is" % path in warning for warning in failed.value.result["warnings"])
+    assert node.path("admin.conf").read_bytes() == before
+    assert victim.read_bytes() == b"root's"
+
+
+ATTACKS = ("file", "folder", "home", "temporary")
+
+
+def attack(home: Path, secrets: Path, how: str) -> None:
+    """What her process does until it is killed: links to what is root's in each place, back and forth, as fast as it can."""
+    kube = home / ".kube"
+    spare = home / "spare"
+    while True:
+        with contextlib.suppress(OSError):
+            if how == "file":
+                os.symlink(secrets / "config", kube / "link")
+                os.rename(kube / "config", kube / "kept")
+                os.rename(kube / "link", kube / "config")
+                os.rename(kube / "kept", kube / "config")
+            elif how == "folder":
+                os.rename(kube, spare)
+                os.symlink(secrets, kube)
+                os.unlink(kube)
+                os.rename(spare, kube)
+            elif how == "temporary":
+                os.symlink(secrets / "config", kube / ".config.certops-new")
+            else:
+                os.rename(kube, spare)
+                os.mkdir(kube)
+                os.symlink(secrets / "config", kube / "config")
+                os.unlink(kube / "config")
+                os.rmdir(kube)
+                os.rename(spare, kube)
+        with contextlib.suppress(OSError):
+            os.unlink(kube / "link")
+
+
+@contextlib.contextmanager
+def attacker(home: Path, secrets: Path, how: str) -> t.Iterator[None]:
+    child = os.fork()
+    if child == 0:
+        os.setgroups([])
+        os.setgid(JANES_GROUP)
+        os.setuid(JANE)
+        with contextlib.suppress(BaseException):
+            attack(home, secrets, how)
+        os._exit(0)
+    try:
+        yield
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("how", ATTACKS)
+def test_an_attack(node: FakeNode, home: Path, how: str) -> None:
+    """Nothing of root's is read, changed or given away, however often it is tried; and nothing is there that others may read."""
+    path = copy(node, home)
+    secrets = home.parent / "secrets"
+    secrets.mkdir(mode=0o700)
+    victim = secrets / "config"
+    victim.write_bytes(node.path("admin.conf").read_bytes().replace(b"# written", b"# root's secret"))
+    victim.chmod(0o600)
+    before = (victim.read_bytes(), attributes(victim), victim.stat().st_ino, sorted(os.listdir(secrets)), attributes(secrets))
+    written = refused = 0
+    with attacker(home, secrets, how):
+        end = time.monotonic() + 2.0
+        while time.monotonic() < end or written + refused < 4:  # machines may be slow
+            try:
+                place = place_of(str(path))
+                seen = read_place(place)
+                assert b"root's secret" not in seen.data
+                assert (seen.attributes.uid, seen.attributes.mode) == (JANE, 0o640)
+                replace_in_place(place, b"written %d\n" % written, sha256(seen.data))
+                written += 1
+            except CertopsError as error:
+                assert "secret" not in str(error).replace(str(secrets), "")
+                refused += 1
+    assert before == (victim.read_bytes(), attributes(victim), victim.stat().st_ino, sorted(os.listdir(secrets)), attributes(secrets))
+    for folder, _folders, files in os.walk(home):
+        for name in files:
+            found = os.lstat(os.path.join(folder, name))
+            assert found.st_uid == JANE
+            assert stat.S_ISLNK(found.st_mode) or not found.st_mode & 0o007
+
+
+def test_an_attack_during_whole_runs(node: FakeNode, home: Path) -> None:
+    """Renewal and rollback end well, whatever she does."""
+    path = copy(node, home)
+    secrets = home.parent / "secrets"
+    secrets.mkdir(mode=0o700)
+    (secrets / "config").write_bytes(node.path("admin.conf").read_bytes())
+    before = (secrets / "config").read_bytes()
+    with attacker(home, secrets, "folder"):
+        for _attempt in range(3):
+            assert run(node, "admin.conf", copies=(str(path),))["state"] == "committed"
+        assert back(node)["changed"]
+    assert (secrets / "config").read_bytes() == before
+    assert os.listdir(secrets) == ["config"]
+
+
+def test_she_can_neither_stop_nor_look_into_what_acts_for_her() -> None:
+    """Its real user stays root: a signal from her, or a look into its memory, which held root's keys, is refused."""
+
+    def work() -> bytes:
+        acting = os.getpid()
+        child = os.fork()
+        if child == 0:
+            os.seteuid(0)
+            os.setgroups([])
+            os.setgid(JANES_GROUP)
+            os.setuid(JANE)
+            answer = b""
+            try:
+                os.kill(acting, signal.SIGTERM)
+            except PermissionError:
+                answer += b"refused "
+            try:
+                os.close(os.open("/proc/%d/mem" % acting, os.O_RDONLY))
+            except PermissionError:
+                answer += b"refused "
+            os.write(writing, answer)
+            os._exit(0)
+        os.waitpid(child, 0)
+        return b"done"
+
+    reading, writing = os.pipe()
+    assert as_user(JANE, None, "try", work) == b"done"
+    os.close(writing)
+    tried = os.read(reading, 100).split()
+    os.close(reading)
+    assert tried == [b"refused", b"refused"]
+
+
+def test_what_hangs_is_left() -> None:
+    began = time.monotonic()
+    with pytest.raises(CertopsError, match="Cannot read x: it took the user with id 2001 longer than 0.2 s"):
+        as_user(JANE, None, "read x", lambda: time.sleep(60) or b"", seconds=0.2)  # type: ignore[func-returns-value]
+    assert time.monotonic() - began < 5
+
+
+def test_what_hangs_ends_by_itself_when_nobody_waits_for_it_any_more() -> None:
+    """As after a SIGKILL: it has what its parent had locked."""
+    reading, writing = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        with contextlib.suppress(BaseException):
+            as_user(JANE, None, "read x", lambda: time.sleep(60) or b"", seconds=0.5)  # type: ignore[func-returns-value]
+        os._exit(0)
+    time.sleep(0.2)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    os.close(writing)
+    began = time.monotonic()
+    assert os.read(reading, 1) == b"", "the last one that had it open has ended"
+    assert time.monotonic() - began < 10
+    os.close(reading)
+
+
+def test_a_defect_does_not_go_on_twice() -> None:
+    def work() -> bytes:
+        raise KeyError("x")
+
+    with pytest.raises(CertopsError, match="KeyError"):
+        as_user(JANE, None, "read x", work)
+
+
+def test_root_s_links_on_the_way_are_followed_hers_are_not(home: Path) -> None:
+    alias = home.parent / "homes"
+    alias.symlink_to(home.parent)
+    assert place_of(str(alias / "jane" / ".kube" / "config")) == place_of(str(home / ".kube" / "config"))
+    hers = home.parent / "hers"
+    hers.symlink_to("/etc")
+    os.chown(hers, JANE, JANE, follow_symlinks=False)
+    assert "somebody else laid" in str(place_of(str(hers / "passwd")).problem)
+
+
+def test_base64_is_not_shown(node: FakeNode, home: Path) -> None:
+    """No message and no journal has anything of the key in it."""
+    path = copy(node, home)
+    result = run(node, "admin.conf", copies=(str(path),))
+    key = parse_kubeconfig(path.read_bytes(), "x").current_user().client_key_data
+    assert key
+    assert base64.b64encode(key).decode()[40:80] not in repr(result) + (Path(node.state.folder("run")) / "journal.json").read_text()

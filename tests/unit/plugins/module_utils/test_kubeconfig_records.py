@@ -1,0 +1,257 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""People's kubeconfigs: a record for each user with a certificate, whatever else lies in them, and nothing by a hostile one."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import os
+import tempfile
+import time
+import typing as t
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from ansible_collections.certops.kubernetes.plugins.module_utils import _kubeconfig_records
+from ansible_collections.certops.kubernetes.plugins.module_utils._findings import Thresholds
+from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import record_to_dict
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_records import Found, inspect_kubeconfigs
+from ansible_collections.certops.kubernetes.plugins.module_utils._records import Setting
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import fingerprint, load_private_key, parse_certificates
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import pki
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.kubeadm_tree import KubeadmTree, embedded, kubeconfig_of
+
+NOW = datetime.now(timezone.utc)
+DAY = 86400
+JANE = 2001
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away and act as somebody else")
+
+
+@pytest.fixture(name="tree", scope="module")
+def fixture_tree(tmp_path_factory: pytest.TempPathFactory) -> KubeadmTree:
+    return KubeadmTree(tmp_path_factory.mktemp("node").resolve())
+
+
+@pytest.fixture(name="home")
+def fixture_home() -> t.Iterator[Path]:
+    """Somebody's .kube, root's own for now, on a way that others may go, too: pytest's folders are closed."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        home = Path(folder).resolve() / "jane" / ".kube"
+        home.mkdir(parents=True)
+        yield home
+
+
+def look(tree: KubeadmTree, *patterns: t.Any) -> Found:
+    """All that is found; it must not take long, whatever lies there."""
+    began = time.monotonic()
+    found = inspect_kubeconfigs(
+        tree.discover(), [str(pattern) for pattern in patterns], Setting("c", "h", "cp-1", NOW, Thresholds(30 * DAY, 7 * DAY))
+    )
+    assert time.monotonic() - began < 15
+    return found
+
+
+def codes(found: Found, name: str) -> dict[str, str]:
+    """Code and severity of the findings of a record."""
+    (record,) = (record for record in found.records if record.name == name)
+    return {finding.code: finding.severity for finding in record.findings}
+
+
+def write(path: Path, data: bytes, mode: int = 0o600) -> Path:
+    path.write_bytes(data)
+    path.chmod(mode)
+    return path
+
+
+def test_root_s_copy_on_a_fresh_node(tree: KubeadmTree, home: Path) -> None:
+    path = write(home / "config", (tree.kubernetes_dir / "admin.conf").read_bytes())
+    found = look(tree, path, home / "nothing")
+    (record,) = found.records
+    assert (record.name, record.component, record.usage, record.source) == ("%s#me" % path, "user", "client", "kubeconfig")
+    assert (record.subject, record.status, record.ca, record.path) == (
+        "O=kubeadm:cluster-admins,CN=kubernetes-admin",
+        "ok",
+        "ca",
+        str(path),
+    )
+    assert record.findings == ()
+    assert found.problems == ()
+    assert "admin.conf" in str(record.not_renewable_because)
+    (ca,) = parse_certificates(tree.cas["ca"].cert_pem, "ca")
+    assert found.issued_by == {record.name: fingerprint(ca)}
+    assert "PRIVATE" not in json.dumps(record_to_dict(record))
+
+
+def test_the_node_s_own_files_have_records_already(tree: KubeadmTree, home: Path) -> None:
+    (home / "config").symlink_to(tree.kubernetes_dir / "admin.conf")
+    assert look(tree, tree.kubernetes_dir / "[as]*.conf", home / "config") == Found()
+
+
+def test_who_has_no_certificate_is_left_alone(tree: KubeadmTree, home: Path) -> None:
+    users: dict[str, t.Any] = {
+        "robot": {"token": "abc"},
+        "file": {"tokenFile": "/var/token"},
+        "plugin": {"exec": {"command": "aws", "apiVersion": "client.authentication.k8s.io/v1"}},
+        "old": {"auth-provider": {"name": "oidc"}},
+        "basic": {"username": "x", "password": "y"},
+        "nobody": {},
+    }
+    assert look(tree, write(home / "config", kubeconfig_of(users, "robot"))) == Found()
+
+
+def test_files_that_a_kubeconfig_names(tree: KubeadmTree, home: Path) -> None:
+    pair = pki.make_leaf(tree.cas["ca"], "jane", not_after=NOW + timedelta(days=3))
+    (home / "pki").mkdir()
+    write(home / "pki" / "jane.crt", pair.cert_pem)
+    write(home / "pki" / "jane.key", pair.key_pem)
+    users = {
+        "jane": {"client-certificate": "pki/jane.crt", "client-key": "../.kube/pki/jane.key"},
+        "gone": {"client-certificate": "pki/gone.crt", "client-key": "pki/jane.key"},
+        "half": {"client-certificate": str(home / "pki" / "jane.crt")},
+    }
+    path = write(home / "config", kubeconfig_of(users, "jane"))
+    found = look(tree, path)
+    assert codes(found, "%s#jane" % path) == {"expiring": "critical"}
+    assert codes(found, "%s#half" % path) == {"expiring": "critical", "missing": "critical"}
+    assert codes(found, "%s#gone" % path) == {"missing": "critical"}
+    assert {record.status for record in found.records} == {"critical", "missing"}
+
+
+def test_stale_and_foreign_copies(tree: KubeadmTree, home: Path) -> None:
+    old = pki.make_leaf(tree.cas["ca"], "kubernetes-admin", organization="kubeadm:cluster-admins", not_after=NOW + timedelta(days=60))
+    ended = pki.make_leaf(
+        tree.cas["ca"],
+        "kubernetes-admin",
+        organization="kubeadm:cluster-admins",
+        not_before=NOW - timedelta(days=60),
+        not_after=NOW - timedelta(days=1),
+    )
+    foreign = pki.make_leaf(
+        pki.make_ca("kubernetes"), "kubernetes-admin", not_before=NOW - timedelta(days=60), not_after=NOW - timedelta(days=1)
+    )
+    other = pki.make_leaf(tree.cas["ca"], "jane")
+    users = {"old": embedded(old), "ended": embedded(ended), "foreign": embedded(foreign), "jane": embedded(other)}
+    path = write(home / "config", kubeconfig_of(users, "old"))
+    found = look(tree, path)
+    assert codes(found, "%s#old" % path) == {"stale_copy": "warning"}
+    assert codes(found, "%s#ended" % path) == {"stale_copy": "warning", "expired": "critical"}
+    assert codes(found, "%s#foreign" % path) == {"foreign_copy": "info", "expired": "warning"}
+    assert codes(found, "%s#jane" % path) == {}
+    (stale,) = (finding for record in found.records if record.name.endswith("#old") for finding in record.findings)
+    assert all(word in stale.message for word in (str(path), "admin.conf", "cp-1"))
+    assert "certs_rotate_kubeconfig_copies" in stale.remedy
+
+
+def test_the_same_key_is_a_copy_too(tree: KubeadmTree, home: Path) -> None:
+    """Even under another subject, such as before a group was added."""
+    user = json.loads((tree.kubernetes_dir / "admin.conf").read_bytes())["users"][0]["user"]
+    key = load_private_key(base64.b64decode(user["client-key-data"]), "admin.conf")
+    old = pki.make_leaf(tree.cas["ca"], "kubernetes-admin", not_after=NOW + timedelta(days=60), key=key)
+    path = write(home / "config", kubeconfig_of({"me": embedded(old)}, "me"))
+    assert codes(look(tree, path), "%s#me" % path) == {"stale_copy": "warning"}
+
+
+def test_a_host_without_kubernetes(tree: KubeadmTree, home: Path) -> None:
+    """A bastion: whose CA it is, the kubeconfig says."""
+    node = dataclasses.replace(tree.discover(), components={}, credentials={})
+    document = json.loads(kubeconfig_of({"me": embedded(pki.make_leaf(tree.cas["ca"], "kubernetes-admin"))}, "me"))
+    document["clusters"][0]["cluster"]["certificate-authority-data"] = embedded(tree.cas["ca"])["client-certificate-data"]
+    path = write(home / "config", json.dumps(document).encode())
+    found = inspect_kubeconfigs(node, [str(path)], Setting("c", "h", None, NOW, Thresholds(1, 1)))
+    (record,) = found.records
+    (ca,) = parse_certificates(tree.cas["ca"].cert_pem, "ca")
+    assert (record.findings, record.ca, record.externally_managed) == ((), None, True)
+    assert found.issued_by == {record.name: fingerprint(ca)}
+
+
+def test_a_key_of_somebody_else_and_one_for_everybody(tree: KubeadmTree, home: Path) -> None:
+    pair, other = pki.make_leaf(tree.cas["ca"], "jane"), pki.make_leaf(tree.cas["ca"], "joe")
+    users = {"mixed": {**embedded(pair), "client-key-data": embedded(other)["client-key-data"]}, "garbage": {**embedded(pair)}}
+    users["garbage"]["client-key-data"] = "YWJj"
+    path = write(home / "config", kubeconfig_of(users, "mixed"), 0o644)
+    found = look(tree, path)
+    assert codes(found, "%s#mixed" % path) == {"key_mismatch": "critical", "key_readable_by_others": "warning"}
+    assert codes(found, "%s#garbage" % path) == {"unreadable": "critical"}
+
+
+def hostile(home: Path) -> None:
+    os.mkfifo(home / "pipe")
+    write(home / "huge", b"a: " + b"x" * (2 * 1024 * 1024))
+    write(home / "garbage", os.urandom(5000))
+    write(home / "deep", b"[" * 100000)
+    write(home / "empty", b"")
+    (home / "folder").mkdir()
+    (home / "loop").symlink_to("loop")
+    (home / "link").symlink_to("/etc/passwd")
+
+
+def test_hostile_files_are_one_finding_each(tree: KubeadmTree, home: Path) -> None:
+    hostile(home)
+    found = look(tree, home / "*")
+    assert found.records == ()
+    assert {finding.code for finding in found.problems} == {"kubeconfig_unread"}
+    assert {finding.severity for finding in found.problems} == {"info"}
+    assert len(found.problems) == 7, [finding.message for finding in found.problems]
+    assert {finding.severity for finding in look(tree, home / "garbage").problems} == {"warning"}, "it was named"
+
+
+@as_root
+def test_hostile_files_in_somebody_s_home(tree: KubeadmTree, home: Path) -> None:
+    hostile(home)
+    for path in (home.parent, home, *home.iterdir()):
+        os.chown(path, JANE, JANE, follow_symlinks=False)
+    found = look(tree, home / "*")
+    assert (found.records, len(found.problems)) == ((), 7)
+
+
+@as_root
+def test_nothing_of_root_s_is_read_for_somebody(tree: KubeadmTree, home: Path) -> None:
+    """By a link, by a reference, by a name for a file of root's: an answer would tell what only root may know."""
+    secret = pki.make_leaf(tree.cas["ca"], "secret")
+    folder = home.parent.parent / "roots"
+    folder.mkdir(mode=0o700)
+    certificate = write(folder / "secret.crt", secret.cert_pem)
+    users = {"me": {"client-certificate": str(certificate), "client-key": str(certificate)}}
+    write(home / "reference", kubeconfig_of(users, "me"))
+    (home / "link").symlink_to(write(folder / "config", kubeconfig_of({"me": embedded(secret)}, "me")))
+    os.link(folder / "config", home / "name")
+    for path in (home.parent, home, home / "reference"):
+        os.chown(path, JANE, JANE)
+    found = look(tree, home / "*")
+    (record,) = found.records
+    assert (record.name, record.subject, record.status) == ("%s#me" % (home / "reference"), None, "unreadable")
+    assert "EACCES" in record.findings[0].message
+    assert len(found.problems) == 2
+    assert "secret" not in "".join(finding.message for finding in found.problems).replace("secret.crt", "")
+
+
+@as_root
+def test_a_home_that_is_somebody_s(tree: KubeadmTree, home: Path) -> None:
+    path = write(home / "config", (tree.kubernetes_dir / "admin.conf").read_bytes())
+    for one in (home.parent, home, path):
+        os.chown(one, JANE, JANE)
+    (record,) = look(tree, home / "config").records
+    assert (record.status, record.findings) == ("ok", ())
+
+
+def test_not_longer_than_anybody_waits(tree: KubeadmTree, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        write(home / name, (tree.kubernetes_dir / "admin.conf").read_bytes())
+    monkeypatch.setattr(_kubeconfig_records, "_LONGEST_SECONDS", -1.0)
+    found = look(tree, home / "*")
+    assert found.records == ()
+    assert [finding.severity for finding in found.problems] == ["warning"]
+
+
+def test_not_more_users_than_anybody_has(tree: KubeadmTree, home: Path) -> None:
+    user = embedded(pki.make_leaf(tree.cas["ca"], "jane"))
+    path = write(home / "config", kubeconfig_of({"u%d" % number: user for number in range(60)}, "u1"))
+    found = look(tree, path)
+    assert len(found.records) == 50
+    assert "only 50 of its 60 users" in found.problems[0].message
