@@ -43,7 +43,7 @@ _value:
 
 import typing as t
 
-from ansible_collections.certops.kubernetes.plugins.module_utils._plan import rotation_order
+from ansible_collections.certops.kubernetes.plugins.module_utils._order import rotation_order
 from ansible_collections.certops.kubernetes.plugins.plugin_utils._filters import as_filter
 
 

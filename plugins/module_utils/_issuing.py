@@ -29,8 +29,9 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._guarded_folder
 from ansible_collections.certops.kubernetes.plugins.module_utils._issue import Standing, Wanted
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Credential, Node
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import Signer, facts, load_signer
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import facts
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import facts_text
+from ansible_collections.certops.kubernetes.plugins.module_utils._signers import Signer, load_signer
 from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credentials import (
     Identity,
     embedded_or_file,

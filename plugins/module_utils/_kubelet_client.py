@@ -30,10 +30,10 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import
     facts,
     in_one_file,
     kept_key,
-    load_signer,
     look_at,
     renewals,
 )
+from ansible_collections.certops.kubernetes.plugins.module_utils._signers import load_signer
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import describe, not_after, parse_certificates, pem
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_renew import key_to_pem, new_end, new_key_like, renew
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_request import answer_problem, make_request

@@ -133,41 +133,6 @@ def _restoration(host: str, item: t.Mapping[str, t.Any], record: Record, run_id:
     }
 
 
-def is_due(entry: t.Mapping[str, t.Any]) -> bool:
-    """Whether a plan's entry makes its node one that is to be changed."""
-    return entry["action"] in (*ACTIONS, REPAIR, RESTORE, COPY)
-
-
-def due_hosts(plan: t.Sequence[Record]) -> list[str]:
-    """The hosts where a plan changes something, in the plan's order."""
-    return list(dict.fromkeys(entry["host"] for entry in plan if is_due(entry)))
-
-
-def rotation_order(plan: t.Sequence[Record], nodes: t.Mapping[str, t.Mapping[str, t.Any]] | None = None) -> list[str]:
-    """The hosts where a plan changes something, in the order in which they are to be changed: etcd first, those that lead the cluster last.
-
-    Hosts that run etcd and no API server are first because API servers need them. `nodes` maps a host to what `certificate_info` says of
-    its node; `leads` there names the components that lead from it. A leader that goes hands over to a node that is done already, so
-    leadership moves once. The controller manager's leader is the very last: it takes longer to be followed by another one than a scheduler
-    (docs/restarts.md). Otherwise the plan's order is kept.
-    """
-    etcd_only = etcd_hosts(plan)
-
-    def weight(host: str) -> int:
-        leads = ((nodes or {}).get(host) or {}).get("leads") or ()
-        return 2 * ("kube-controller-manager" in leads) + ("kube-scheduler" in leads) - (host in etcd_only)
-
-    return sorted(due_hosts(plan), key=weight)
-
-
-def etcd_hosts(plan: t.Sequence[Record]) -> set[str]:
-    """The hosts that run etcd and no API server."""
-    components: dict[str, set[str]] = {}
-    for entry in plan:
-        components.setdefault(entry["host"], set()).add(entry["component"])
-    return {host for host, found in components.items() if "etcd" in found and "kube-apiserver" not in found}
-
-
 class _Limits(t.NamedTuple):
     """Seconds that decide whether a renewal is worth it."""
 
@@ -398,13 +363,9 @@ def _kind(found: t.Any) -> str:
 
 __all__ = (
     "ACTIONS",
-    "due_hosts",
     "duration",
-    "etcd_hosts",
-    "is_due",
     "rollback_plan",
     "rotation_items",
-    "rotation_order",
     "rotation_plan",
     "stale_readers",
 )

@@ -20,13 +20,11 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._journal import
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig, replace_user_credentials
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._self_signed import SELF_SIGNED_DAYS, foreign_signer, one_off_authority
+from ansible_collections.certops.kubernetes.plugins.module_utils._signers import Authority, Signer, load_authority, load_signer
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
-    chain_problem,
     describe,
     key_matches,
     load_private_key,
-    not_after,
-    not_before,
     parse_certificates,
     pem,
 )
@@ -98,22 +96,6 @@ class Renewal:
 
 
 @dataclass(frozen=True)
-class Signer:
-    """A CA that this node can sign with."""
-
-    certificate: t.Any
-    key: t.Any = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Authority:
-    """A CA that only another node can sign with: its certificate, and all that lie in its file here."""
-
-    certificate: t.Any
-    certificates: tuple[t.Any, ...]
-
-
-@dataclass(frozen=True)
 class Present:
     """A credential as it lies on disk: its leaf, what follows the leaf in the file, and how to write a successor."""
 
@@ -173,7 +155,11 @@ def _look_at_all(node: Node, wanted: t.Sequence[Wanted], policy: Policy) -> tupl
                 if credential.self_signed_is_normal:
                     present, signer = _self_signer(present, policy)
                 else:
-                    signer = load_authority(node, present) if item.signed_by else load_signer(node, credential, policy.now)
+                    signer = (
+                        load_authority(node, present.credential, present.leaf)
+                        if item.signed_by
+                        else load_signer(node, credential, policy.now)
+                    )
             found.append((item, present, signer))
         except CertopsError as error:
             problems.append("%s: %s" % (item.name, error))
@@ -271,49 +257,6 @@ def _check_key_is_its_own(node: Node, credential: Credential) -> None:
             )
 
 
-def load_signer(node: Node, credential: Credential, now: datetime) -> Signer:
-    """The CA that signs a credential: the first certificate of its file that belongs to its key. Raises CertopsError."""
-    ca = node.credentials.get(credential.ca or "")
-    if ca is None or ca.key_path is None:
-        raise CertopsError("the CA that signs it (%s) was not found on this node. Remedy: sign it where that CA is kept." % credential.ca)
-    try:
-        key_data = read_bounded(ca.key_path)
-    except MissingFile as error:
-        raise CertopsError(
-            "the key of its CA is not on this node (%s). Remedy: sign it where that key is kept (external CA)." % ca.key_path,
-        ) from error
-    key = load_private_key(key_data, ca.key_path)
-    certificates = parse_certificates(read_bounded(ca.cert_path), ca.cert_path)
-    matching = [certificate for certificate in certificates if key_matches(certificate, key)]
-    if not matching:
-        raise CertopsError(
-            "the CA key %s does not belong to the CA certificate %s. Remedy: put the right key there." % (ca.key_path, ca.cert_path),
-        )
-    if not_after(matching[0]) <= now:
-        raise CertopsError("its CA %s ended at %s. Remedy: rotate the CA first." % (ca.cert_path, iso(not_after(matching[0]))))
-    if not_before(matching[0]) > now:
-        raise CertopsError(
-            "its CA %s is valid only from %s on, and it is %s on this node. Remedy: correct this node's clock."
-            % (ca.cert_path, iso(not_before(matching[0])), iso(now)),
-        )
-    return Signer(matching[0], key)
-
-
-def load_authority(node: Node, present: Present) -> Authority:
-    """The CA that signed what is there, where its key is on another node. Raises CertopsError."""
-    ca = node.credentials.get(present.credential.ca or "")
-    if ca is None:
-        raise CertopsError(
-            "the CA that signs it (%s) was not found on this node. Remedy: put its certificate there." % present.credential.ca
-        )
-    certificates = parse_certificates(read_bounded(ca.cert_path), ca.cert_path)
-    issuer = next((certificate for certificate in certificates if chain_problem(present.leaf, [certificate]) is None), None)
-    if issuer is None:
-        problem = chain_problem(present.leaf, certificates)
-        raise CertopsError("the CA %s did not sign it: %s. Remedy: put the right CA there." % (ca.cert_path, problem))
-    return Authority(issuer, tuple(certificates))
-
-
 def _make(item: Wanted, present: Present, signer: Signer, policy: Policy) -> Renewal:
     key = kept_key(present) if policy.keep_private_key else None
     renewed = renew(
@@ -408,19 +351,15 @@ __all__ = (
     "RENEW",
     "RESTART",
     "RESTORE",
-    "Authority",
     "NewFile",
     "Policy",
     "Present",
     "Renewal",
-    "Signer",
     "Wanted",
     "check_fingerprint",
     "facts",
     "in_one_file",
     "kept_key",
-    "load_authority",
-    "load_signer",
     "look_at",
     "renewals",
 )

@@ -12,7 +12,7 @@ import typing as t
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._gate import PASSED
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import SCHEMA_VERSION
-from ansible_collections.certops.kubernetes.plugins.module_utils._plan import etcd_hosts, is_due, rotation_order
+from ansible_collections.certops.kubernetes.plugins.module_utils._order import etcd_hosts, is_due, rotation_order
 from ansible_collections.certops.kubernetes.plugins.module_utils._summary import certificate_records, inspection_summary, node_problems
 
 Result = t.Mapping[str, t.Any]

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, final_target, read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._pending import forget_keys, keep_key
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import kept_key, load_authority, look_at
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import kept_key, look_at
 from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import validity_seconds
 from ansible_collections.certops.kubernetes.plugins.module_utils._signals import deferred_signals
+from ansible_collections.certops.kubernetes.plugins.module_utils._signers import load_authority
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     chain_problem,
     key_matches,
@@ -94,7 +95,7 @@ def _to_be_signed_elsewhere(node: Node, names: t.Sequence[str]) -> dict[str, Pre
             continue
         try:
             present = look_at(credential)
-            load_authority(node, present)
+            load_authority(node, present.credential, present.leaf)
         except CertopsError as error:
             problems.append("%s: %s" % (name, error))
             continue

@@ -94,8 +94,6 @@ EXAMPLES = r"""
   certops.kubernetes.certificate_info:
     cluster_objects: all
   become: true
-  run_once: true
-  register: inspected
 
 - name: Show what is wrong, in plain words
   ansible.builtin.debug:
@@ -141,8 +139,8 @@ certificates:
           cluster serves C(served:NAME.NAMESPACE.svc:PORT). The API server's own connections to itself see
           C(served:ADDRESS:PORT#apiserver-loopback-client).
         - What is in one of O(kubeconfigs) is called C(PATH#USER).
-        - What lies in an object of the API is called C(api:KIND/NAMESPACE/NAME#FIELD). Further certificates of a field have a number
-          behind it.
+        - What lies in an object of the API is called C(api:KIND/NAMESPACE/NAME#FIELD). Further certificates of a file or
+          field have a number behind it.
       type: str
       sample: etcd/server
     component:

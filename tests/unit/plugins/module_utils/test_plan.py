@@ -12,12 +12,10 @@ import typing as t
 import pytest
 from ansible_collections.certops.kubernetes.plugins.module_utils import _plan
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._order import due_hosts, etcd_hosts, rotation_order
 from ansible_collections.certops.kubernetes.plugins.module_utils._plan import (
-    due_hosts,
     duration,
-    etcd_hosts,
     rotation_items,
-    rotation_order,
     rotation_plan,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._policy import OPTIONS, policy
