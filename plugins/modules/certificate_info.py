@@ -91,8 +91,7 @@ EXAMPLES = r"""
   register: inspected
 
 - name: Look at every certificate in the cluster's API, too
-  certops.kubernetes.certificate_info:
-    cluster_objects: all
+  certops.kubernetes.certificate_info: {cluster_objects: all}
   become: true
 
 - name: Show what is wrong, in plain words
