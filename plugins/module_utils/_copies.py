@@ -130,7 +130,7 @@ def _new_files(path: str, identities: Sequence[Identity]) -> list[NewFile]:
             data, changed = replace_user_credentials(data, name, identity.certificate, identity.key, path), True
         else:
             files += _pair(users[name], path, place, identity)
-    return [*files, NewFile(place.path, data, place.by)] if changed else files
+    return [*files, NewFile(place.path, data, by=place.by)] if changed else files
 
 
 def _identity_of(user: UserCredential, path: str, place: Place, identities: Sequence[Identity]) -> Identity | None:
@@ -171,7 +171,7 @@ def _pair(user: UserCredential, path: str, place: Place, identity: Identity) -> 
                 % (name, user.name)
             )
         read_place(there)
-        files.append(NewFile(there.path, content, there.by))
+        files.append(NewFile(there.path, content, by=there.by))
     return files
 
 

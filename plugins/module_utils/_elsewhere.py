@@ -134,7 +134,7 @@ def _accepted(state: StateFolder, run: Run, held: _Held, certificate_pem: bytes)
 
 def _written(state: StateFolder, run: Run, held: _Held, data: bytes, new: t.Any) -> dict[str, t.Any]:
     run_id = state.new_run_id(run.run_id)
-    file = NewFile(held.place.path, data, held.place.by)
+    file = NewFile(held.place.path, data, by=held.place.by)
     backup_root = "%s/backup" % state.folder(run_id)
     replaced: ReplacedFile = back_up(file, backup_root) if file.by is None else back_up_users(file, backup_root)
     if file.by is None:

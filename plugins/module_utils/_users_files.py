@@ -42,7 +42,7 @@ def back_up_users(file: NewFile, backup_root: str) -> ReplacedFile:
     except OSError as error:
         raise explain(error, "back up %s to" % file.path, copy) from error
     known = seen.attributes
-    return ReplacedFile(file.path, copy, sha256(seen.data), sha256(file.data), known.mode, known.uid, known.gid, file.by)
+    return ReplacedFile(file.path, copy, sha256(seen.data), sha256(file.data), known.mode, known.uid, known.gid, by=file.by)
 
 
 def replace_users(replaced: ReplacedFile, data: bytes) -> str | None:

@@ -203,6 +203,10 @@ certificate:
       description: Groups and user.
       type: str
       sample: O=developers,CN=jane
+    sans:
+      description: Alternative names; a client has none.
+      type: list
+      elements: str
     serial:
       description: Serial number in hexadecimal.
       type: str

@@ -356,4 +356,5 @@ def test_a_node_that_has_drifted_in_every_way(tree: KubeadmTree) -> None:
     assert {name: record.status for name, record in found.items() if record.status != "ok"} == {
         **dict.fromkeys(("front-proxy-ca", "front-proxy-client", "scheduler.conf", "apiserver"), "warning"),
         "etcd/peer": "critical",
+        "etcd/ca[2]": "expired",
     }

@@ -87,6 +87,7 @@ def test_the_documentation_names_every_key(tmp_path: Path) -> None:
         "issued_by",
         "leads",
         "seconds_taken",
+        "signing_seconds",
         "signs",
         "unfinished_run",
     }
