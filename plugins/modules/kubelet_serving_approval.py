@@ -87,7 +87,7 @@ approved:
     not_after:
       description: The end of the certificate that was issued; null in check mode and when none was waited for.
       type: str
-      sample: 2027-11-24T03:45:49Z
+      sample: "2027-11-24T03:45:49Z"
 left_alone:
   description: The pending requests that were not approved.
   type: list

@@ -148,11 +148,14 @@ def replace(path: str, content: bytes) -> None:
 
 
 def identity(name: str) -> tuple[bytes, bytes] | None:
-    """Certificate and key: of a kubeconfig ("admin.conf"), of a pair ("pair:etcd/server"), of a stranger ("foreign"), or none ("none")."""
+    """Certificate and key: of a kubeconfig ("admin.conf"), a pair ("pair:etcd/server"), a file ("pem:/…"), a stranger ("foreign"), "none"."""
     if name == "none":
         return None
     if name == "foreign":
         return _foreign_pair()
+    if name.startswith("pem:"):
+        with open(name[4:], "rb") as both:
+            return both.read(), b""
     if name.startswith("pair:"):
         base = "%s/pki/%s" % (KUBERNETES, name[5:])
         with open(base + ".crt", "rb") as certificate, open(base + ".key", "rb") as key:

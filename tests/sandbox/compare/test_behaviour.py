@@ -156,6 +156,39 @@ def test_a_kubelet_renews_its_nodes_lease(target: Target, api: str) -> None:
         time.sleep(0.5)
 
 
+REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+MAKE_REQUEST = "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null -subj $0 2>/dev/null | base64 -w0"
+
+
+def test_a_kubelet_has_its_certificate_renewed_by_the_cluster(target: Target, api: str) -> None:
+    """A request for itself is approved and signed by itself; the node may look at it, and may not remove it."""
+    kubelet, signer = "pem:/var/lib/kubelet/pki/kubelet-client-current.pem", "kubernetes.io/kube-apiserver-client-kubelet"
+    review = '{"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}'
+    me = target.call("ask", kubelet, "POST", api + "/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
+    user = me["body"]["status"]["userInfo"]["username"]
+    request = target.run("sh", "-c", MAKE_REQUEST, f"/O=system:nodes/CN={user}").strip()
+    spec = {"signerName": signer, "request": request, "usages": ["digital signature", "client auth"], "expirationSeconds": 86400}
+    kind = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest"}
+    asked = target.call(
+        "ask", kubelet, "POST", api + REQUESTS, json.dumps({**kind, "metadata": {"generateName": "compare-"}, "spec": spec})
+    )
+    assert (asked["status"], asked["body"]["spec"]["username"]) == (201, user)
+    url = f"{api}{REQUESTS}/{asked['body']['metadata']['name']}"
+    try:
+        give_up = time.monotonic() + 20
+        while not target.call("ask", kubelet, "GET", url)["body"].get("status", {}).get("certificate"):
+            assert time.monotonic() < give_up
+            time.sleep(0.2)
+        status = target.call("ask", kubelet, "GET", url)["body"]["status"]
+        assert [condition["type"] for condition in status["conditions"]] == ["Approved"]
+        shown = target.run("sh", "-c", "echo $0 | base64 -d | openssl x509 -noout -subject -ext extendedKeyUsage", status["certificate"])
+        assert user in shown
+        assert "TLS Web Client Authentication" in shown
+        assert target.call("ask", kubelet, "DELETE", url)["status"] == 403
+    finally:
+        assert target.call("ask", "admin.conf", "DELETE", url)["status"] == 200
+
+
 def test_the_configuration_of_the_cluster_can_be_read(target: Target, api: str) -> None:
     """kubeadm leaves it in a ConfigMap."""
     answer = target.call("ask", "admin.conf", "GET", api + "/api/v1/namespaces/kube-system/configmaps/kubeadm-config")

@@ -35,6 +35,7 @@ PAIRS = {
     "etcd/peer": "etcd/ca",
     "etcd/healthcheck-client": "etcd/ca",
 }
+KUBELET_CLIENT = "/var/lib/kubelet/pki/kubelet-client"  # -current.pem, a link to the dated file behind it
 KUBECONFIGS = ("admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf")
 # What changes by itself: logs, etcd's data, temporary files; and Ansible's own folder on a node.
 ALIVE = ("var/log", "var/lib/etcd", "var/tmp", "tmp", "root")

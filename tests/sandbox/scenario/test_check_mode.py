@@ -27,7 +27,7 @@ def test_check_mode_showed_a_plan() -> None:
     report = node.newest_report("rotate")
     assert report["run"]["check_mode"] is True
     planned = {entry["name"]: entry for entry in report["plan"]}
-    assert {name for name, entry in planned.items() if entry["action"] == "renew"} == {*node.PAIRS, *node.KUBECONFIGS}
+    assert {name for name, entry in planned.items() if entry["action"] == "renew"} == {*node.PAIRS, *node.KUBECONFIGS, "kubelet-client"}
     assert all(entry["reason"] for entry in planned.values())
     restarts = {component for entry in planned.values() for component in entry["restarts"]}
-    assert restarts == {"kube-controller-manager", "kube-scheduler"}
+    assert restarts == {"kube-controller-manager", "kube-scheduler", "kubelet"}

@@ -53,11 +53,16 @@ def test_kubeconfig_is_renewed_and_every_other_byte_kept(config: str) -> None:
 
 
 def test_nothing_else_changed() -> None:
-    """CAs, service-account keys, the kubelet's files, manifests: content, time, inode; and no file is left over."""
+    """CAs, service-account keys, the kubelet's own files, manifests: content, time, inode; and no file is left over."""
     before, after = node.recall("snapshot.json"), node.snapshot()
     renewed = {f"/etc/kubernetes/pki/{pair}.{end}" for pair in node.PAIRS for end in ("crt", "key")}
     renewed |= {f"/etc/kubernetes/{config}" for config in node.KUBECONFIGS}
-    folders = {"/etc/kubernetes", "/etc/kubernetes/pki", "/etc/kubernetes/pki/etcd", "/var/lib"}
+    renewed |= {
+        f"{node.KUBELET_CLIENT}-current.pem",
+        *(name for name in after.keys() - before.keys() if name.startswith(node.KUBELET_CLIENT)),
+    }
+    assert len(renewed) == 2 * len(node.PAIRS) + len(node.KUBECONFIGS) + 2
+    folders = {"/etc/kubernetes", "/etc/kubernetes/pki", "/etc/kubernetes/pki/etcd", "/var/lib", "/var/lib/kubelet/pki"}
     changed = {name for name in {*before, *after} if before.get(name) != after.get(name) and not name.startswith("/var/lib/certops")}
     assert changed == renewed | folders
 
@@ -72,9 +77,9 @@ def test_ports_serve_what_lies_on_disk(pair: str, port: int) -> None:
 
 
 def test_only_what_does_not_reload_was_restarted() -> None:
-    """The controller-manager and the scheduler; the decoy is untouched."""
+    """The controller-manager, the scheduler and the kubelet; the decoy is untouched."""
     before, after = node.recall("processes.json"), node.processes()
-    assert {name for name in before if before[name] != after[name]} == {"kube-controller-manager", "kube-scheduler"}
+    assert {name for name in before if before[name] != after[name]} == {"kube-controller-manager", "kube-scheduler", "kubelet"}
     assert node.on_node("ps", "-o", "comm=", "-p", str(node.recall("decoy.json"))).strip() == "kube-controller"
 
 
@@ -86,6 +91,18 @@ def test_restarted_processes_see_the_new_file(component: str, config: str) -> No
     paths = [f"/etc/kubernetes/{config}", f"/proc/{node.processes()[component]}/root/etc/kubernetes/{config}"]
     mine, theirs = node.on_node("stat", "-L", "-c", "%d:%i", *paths).split()
     assert mine == theirs
+
+
+def test_the_kubelet_has_another_client_certificate() -> None:
+    """Behind its link, signed by the cluster, the same node's, in a file for root alone."""
+    leads = node.on_node("readlink", f"{node.KUBELET_CLIENT}-current.pem").strip()
+    assert leads not in node.recall("snapshot.json")
+    seen = node.path(leads)
+    node.run("openssl", "x509", "-checkend", YEAR_ALMOST, "-noout", "-in", str(seen))
+    node.run("openssl", "verify", "-CAfile", str(node.path("/etc/kubernetes/pki/ca.crt")), str(seen))
+    assert "CN = system:node:sandbox" in node.run("openssl", "x509", "-subject", "-noout", "-nameopt", "space_eq", "-in", str(seen)).stdout
+    assert public_key("x509", "-pubkey", "-noout", "-in", str(seen)) == public_key("pkey", "-pubout", "-in", str(seen))
+    assert seen.stat().st_mode & 0o777 == 0o600
 
 
 def test_everybody_is_let_in_and_leads() -> None:

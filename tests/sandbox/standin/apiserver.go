@@ -150,7 +150,8 @@ func (u user) allowed(method, path string) bool {
 		}
 		return (read || method == http.MethodPut) && path == own || method == http.MethodPost && path+"/" == leasePath || read && others
 	case u.in("system:nodes"):
-		return strings.HasPrefix(path, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/") ||
+		own := path == requestsPath && method == http.MethodPost || strings.HasPrefix(path, requestsPath+"/") && method == http.MethodGet
+		return own || strings.HasPrefix(path, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/") ||
 			read && (strings.HasPrefix(path, "/api/v1/nodes") || path == "/api/v1/namespaces/kube-system/configmaps/kubeadm-config")
 	}
 	return false
@@ -189,7 +190,7 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Query().Get("watch") != "" && r.URL.Query().Get("watch") != "false":
 		s.watch(w, r)
 	default:
-		s.objects(w, r, path)
+		s.objects(w, r, path, who)
 	}
 }
 

@@ -29,6 +29,7 @@ type kind struct {
 
 var kinds = map[string]kind{
 	"leases":                          {"LeaseList", "coordination.k8s.io"},
+	"certificatesigningrequests":      {"CertificateSigningRequestList", "certificates.k8s.io"},
 	"configmaps":                      {"ConfigMapList", ""},
 	"namespaces":                      {"NamespaceList", ""},
 	"nodes":                           {"NodeList", ""},
@@ -64,7 +65,7 @@ func registryKey(path string) (key, plural string, single, ok bool) {
 	return "/registry/" + strings.Join(words, "/"), words[0], single, namespaced && len(words) <= 3 || !namespaced && len(words) <= 2
 }
 
-func (s *apiServer) objects(w http.ResponseWriter, r *http.Request, path string) {
+func (s *apiServer) objects(w http.ResponseWriter, r *http.Request, path string, who user) {
 	key, plural, single, ok := registryKey(path)
 	if !ok {
 		fail(w, http.StatusNotFound, "NotFound", "the server could not find the requested resource")
@@ -78,7 +79,7 @@ func (s *apiServer) objects(w http.ResponseWriter, r *http.Request, path string)
 	case !single && r.Method == http.MethodGet:
 		s.list(w, key, plural, r.URL.Query())
 	case !single && r.Method == http.MethodPost:
-		s.create(w, r, key)
+		s.create(w, r, key, who)
 	case single && r.Method == http.MethodGet:
 		if found, ok := s.load(w, key); ok {
 			reply(w, http.StatusOK, found)
@@ -196,12 +197,19 @@ func metadata(item object) object {
 	return found
 }
 
-func (s *apiServer) create(w http.ResponseWriter, r *http.Request, key string) {
+func (s *apiServer) create(w http.ResponseWriter, r *http.Request, key string, who user) {
 	item, ok := body[object](w, r)
 	if !ok {
 		return
 	}
 	name, _ := metadata(item)["name"].(string)
+	if prefix, _ := metadata(item)["generateName"].(string); name == "" {
+		name = prefix + newUID()[:8]
+		metadata(item)["name"] = name
+	}
+	if strings.HasPrefix(r.URL.Path, requestsPath) {
+		s.asked(item, who, key+"/"+name)
+	}
 	if found, err := s.etcd.scan(key+"/"+name, ""); err == nil && len(found) > 0 {
 		fail(w, http.StatusConflict, "AlreadyExists", fmt.Sprintf("%q already exists", name))
 		return
@@ -355,7 +363,7 @@ func conflict(w http.ResponseWriter, key string) {
 func body[T any](w http.ResponseWriter, r *http.Request) (T, bool) {
 	var value T
 	data, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
-	if err == nil {
+	if err == nil && (len(data) > 0 || r.Method != http.MethodDelete) {
 		err = json.Unmarshal(data, &value)
 	}
 	if err != nil {
