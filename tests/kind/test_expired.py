@@ -8,24 +8,49 @@ from __future__ import annotations
 
 import json
 import time
+import typing as t
 
 import cluster
 
+COPIES = ("/root/.kube/config", "/home/jane/.kube/config", "/home/john/.kube/config")
 KUBECONFIGS = ("admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf")
+
+
+def first_report() -> dict[str, t.Any]:
+    """What the inspection before the rotation found."""
+    reports = [json.loads(path.read_text()) for path in sorted(cluster.REPORTS.rglob("*.json"), key=lambda path: path.stat().st_mtime)]
+    return next(report for report in reports if report["run"]["playbook"] == "inspect")
 
 
 def test_the_report_shows_that_they_had_expired() -> None:
     """The first inspection called them expired: this scenario would prove nothing on a healthy cluster."""
-    reports = [json.loads(path.read_text()) for path in sorted(cluster.REPORTS.rglob("*.json"), key=lambda path: path.stat().st_mtime)]
-    first = next(report for report in reports if report["run"]["playbook"] == "inspect")
-    status = {record["name"]: record["status"] for record in first["records"]}
+    status = {record["name"]: record["status"] for record in first_report()["records"]}
     expected = ("apiserver", "etcd/server", "etcd/peer", "apiserver-etcd-client", *KUBECONFIGS)
     assert {name: status[name] for name in expected} == dict.fromkeys(expected, "expired")
 
 
+def test_the_report_names_file_and_user_of_each_error() -> None:
+    """An expired certificate of the server, one of a client that is let in no more, and one that is not its key's."""
+    found = {record["name"]: {finding["code"] for finding in record["findings"]} for record in first_report()["records"]}
+    assert "expired" in found["apiserver"]
+    for copy in COPIES:
+        assert "expired" in found[f"{copy}#kubernetes-admin"]
+    assert "key_mismatch" in found["/home/john/.kube/config#kubernetes-admin"]
+    messages = [finding["message"] for record in first_report()["records"] for finding in record["findings"]]
+    assert any("/home/john/.kube/config#kubernetes-admin" in message for message in messages)
+
+
+def test_copies_are_their_owners_still() -> None:
+    """Jane's trusts any server as before."""
+    for user in ("jane", "john"):
+        path = f"/home/{user}/.kube/config"
+        assert cluster.on_node("stat", "-c", "%U:%G:%a", path).strip() == f"{user}:{user}:600"
+    assert "insecure-skip-tls-verify: true" in cluster.on_node("cat", "/home/jane/.kube/config")
+
+
 def test_everybody_is_let_in_again() -> None:
-    """kubectl with each of the four kubeconfigs, and with somebody's copy of one."""
-    for config in (*(f"/etc/kubernetes/{name}" for name in KUBECONFIGS), "/root/.kube/config"):
+    """kubectl with each of the four kubeconfigs, and with people's copies of one."""
+    for config in (*(f"/etc/kubernetes/{name}" for name in KUBECONFIGS), *COPIES):
         assert "kubernetes" in cluster.kubectl("auth", "whoami", "-o", "json", config=config)
 
 

@@ -148,7 +148,7 @@ def replace(path: str, content: bytes) -> None:
 
 
 def identity(name: str) -> tuple[bytes, bytes] | None:
-    """Certificate and key: of a kubeconfig ("admin.conf"), a pair ("pair:etcd/server"), a file ("pem:/…"), a stranger ("foreign"), "none"."""
+    """Certificate and key: of a kubeconfig ("admin.conf"), a pair ("pair:ca"), a file ("pem:/…"), a stranger ("foreign"), or "none"."""
     if name == "none":
         return None
     if name == "foreign":
