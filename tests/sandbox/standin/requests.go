@@ -100,6 +100,10 @@ func (s *apiServer) certificateFor(asked *x509.CertificateRequest, seconds int64
 	if err != nil {
 		return nil, err
 	}
+	issuer, err := x509.ParseCertificate(ca.Certificate[0])
+	if err != nil {
+		return nil, err
+	}
 	lifetime := signingDuration
 	if wanted := time.Duration(seconds) * time.Second; seconds > 0 && wanted < lifetime {
 		lifetime = wanted
@@ -111,7 +115,7 @@ func (s *apiServer) certificateFor(asked *x509.CertificateRequest, seconds int64
 		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
-	der, err := x509.CreateCertificate(rand.Reader, leaf, ca.Leaf, asked.PublicKey, ca.PrivateKey)
+	der, err := x509.CreateCertificate(rand.Reader, leaf, issuer, asked.PublicKey, ca.PrivateKey)
 	if err != nil {
 		return nil, err
 	}
