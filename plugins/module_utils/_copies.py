@@ -8,7 +8,8 @@
 
 A copy is known by what it says, not by where it lies: a user with a client certificate of the same key, or of the same subject and signed
 by the same CA. Only the certificate and the key of that user change, whatever else is in the file; where the kubeconfig names files for
-them, these are replaced.
+them, these are replaced. Certificates are public: nobody gets a key who does not hold that of the copy's certificate already, but for
+files that are root's alone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ from dataclasses import dataclass, field
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig, replace_user_credentials
-from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_records import is_stale, matching_files, same_key
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_records import (
+    is_stale,
+    matching_files,
+    may_become_valid,
+    same_key,
+)
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._places import place_of, read_as, read_place
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import RENEW, NewFile, look_at
@@ -118,14 +124,19 @@ def _new_files(path: str, identities: Sequence[Identity]) -> list[NewFile]:
         raise CertopsError("%s, so that root must not write there. Remedy: its owner copies the original again." % place.problem)
     if place.by is None and os.path.islink(path):
         raise CertopsError("It is a symbolic link and was not looked into. Remedy: name the file itself.")
-    data = read_place(place).data
+    seen = read_place(place)
+    data = seen.data
     users = parse_kubeconfig(data, path).users
     files: list[NewFile] = []
     changed = False
     for name in sorted(users):
-        identity = _identity_of(users[name], path, place, identities)
+        leaf, identity = _identity_of(users[name], path, place, identities)
         if identity is None:
             continue
+        if not may_become_valid(
+            leaf, _key_of(users[name], path, place), None if users[name].client_key_data is None else seen.attributes, place.by
+        ):
+            raise CertopsError("Its user %s does not hold the private key of its certificate. Remedy: copy the original again." % name)
         if users[name].client_certificate_data is not None:
             data, changed = replace_user_credentials(data, name, identity.certificate, identity.key, path), True
         else:
@@ -133,8 +144,13 @@ def _new_files(path: str, identities: Sequence[Identity]) -> list[NewFile]:
     return [*files, NewFile(place.path, data, by=place.by)] if changed else files
 
 
-def _identity_of(user: UserCredential, path: str, place: Place, identities: Sequence[Identity]) -> Identity | None:
-    """Of which identity this user is a copy that is out of date."""
+def _key_of(user: UserCredential, path: str, place: Place) -> bytes:
+    """Read with the rights of the kubeconfig's owner: what only root may read proves nothing for others."""
+    return user.client_key_data if user.client_key_data is not None else read_as(_named(str(user.client_key), path), place.by)
+
+
+def _identity_of(user: UserCredential, path: str, place: Place, identities: Sequence[Identity]) -> tuple[t.Any, Identity | None]:
+    """The user's certificate, and of which identity it is a copy that is out of date."""
     try:
         if user.client_certificate_data is not None:
             leaf = parse_certificates(user.client_certificate_data, path)[0] if user.client_key_data is not None else None
@@ -143,14 +159,14 @@ def _identity_of(user: UserCredential, path: str, place: Place, identities: Sequ
         else:
             leaf = None
     except CertopsError:
-        return None
+        return None, None
     for identity in identities:
         is_copy = leaf is not None and (
             same_key(leaf, identity.leaf) or (leaf.subject == identity.leaf.subject and chain_problem(leaf, identity.cas) is None)
         )
         if is_copy:
-            return identity if identity.renewed or is_stale(leaf, identity.leaf) else None
-    return None
+            return leaf, identity if identity.renewed or is_stale(leaf, identity.leaf) else None
+    return leaf, None
 
 
 def _named(name: str, path: str) -> str:

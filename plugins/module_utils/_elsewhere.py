@@ -30,7 +30,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._signals import
 from ansible_collections.certops.kubernetes.plugins.module_utils._users_files import back_up_users
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import load_private_key, parse_certificates, pem
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_renew import key_to_pem, new_key_like
-from ansible_collections.certops.kubernetes.plugins.module_utils._x509_request import answer_problem, make_request
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_request import answer_problem, make_request, proves_key
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
 if t.TYPE_CHECKING:
@@ -117,6 +117,10 @@ def _held(name: str) -> _Held:
             "The kubeconfig of %s does not hold its cluster's CA, so that an answer could not be verified. Remedy: embed it." % name
         )
     leaf = parse_certificates(user.client_certificate_data, name)[0]
+    if not proves_key(leaf, user.client_key_data):
+        raise CertopsError(
+            "%s does not hold the private key of its certificate, which anybody may have. Remedy: have a new one made." % name
+        )
     return _Held(name, place_of(file.path), user_name, leaf, authorities, file.data, user.client_key_data)
 
 

@@ -47,6 +47,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     parse_certificates,
     public_bytes,
 )
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_request import proves_key
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso, shown
 
 if t.TYPE_CHECKING:
@@ -171,6 +172,8 @@ def read_kubeconfig(path: str) -> KubeconfigFile:
     place = place_of(path)
     if place.by is None and os.path.islink(path):
         raise CertopsError("%s is a symbolic link and was not looked into. Remedy: name the file itself." % path)
+    if place.problem is not None:
+        raise CertopsError("%s. Remedy: let nobody but root or the file's owner write there." % place.problem)
     seen = read_place(place)
     return KubeconfigFile(path, parse_kubeconfig(seen.data, path), seen.attributes, place.by, seen.data)
 
@@ -223,17 +226,24 @@ def _record(file: KubeconfigFile, user: UserCredential, known: _Known, setting: 
     original = None if foreign else original_of(certificates[0], bool(known.authorities), known.originals)
     because, remedy = _whose(foreign, original)
     about = About(about.name, about.where, about.node, remedy, cosmetic=foreign)
+    keys = tuple(_key_findings(file, user, certificates[0], about))
+    unproven = {finding.code for finding in keys} - {"key_readable_by_others"}
+    curable = not unproven or (user.client_key_data is not None and may_become_valid(certificates[0], b"", file.attributes, file.by))
     findings = (
         *date_findings(about, facts.not_before, facts.not_after, setting.now, setting.thresholds),
         *drift_findings(about, credential, known.node, (facts, certificates), setting.now, setting.thresholds),
-        *_key_findings(file, user, certificates[0], about),
+        *keys,
         *([_foreign_copy(about, facts.issuer)] if foreign else []),
-        *([_stale_copy(about, original)] if original is not None and is_stale(certificates[0], original.leaf) else []),
+        *([_stale_copy(about, original)] if curable and original is not None and is_stale(certificates[0], original.leaf) else []),
     )
     values.update(
         ca="ca" if known.authorities and not foreign else None,
         not_renewable_because=because,
-        externally_managed=not known.authorities and bool(issuers),
+        # Who has no key of that certificate, or has it in a file, is refused by `_elsewhere`.
+        externally_managed=not known.authorities
+        and bool(issuers)
+        and not unproven
+        and None not in (user.client_certificate_data, user.client_key_data),
         findings=findings,
     )
     return dated_record(setting, values, facts)
@@ -274,6 +284,13 @@ def original_of(leaf: Certificate, of_this_cluster: bool, originals: t.Sequence[
 def is_stale(leaf: Certificate, original: Certificate) -> bool:
     """Whether the original has been renewed since this copy was made of it."""
     return fingerprint(leaf) != fingerprint(original) and not_after(leaf) < not_after(original)
+
+
+def may_become_valid(leaf: Certificate, key_pem: bytes, attributes: Attributes | None, by: int | None) -> bool:
+    """Whether a copy may get a key: it holds the present one, so that it was valid, or is a file that is root's alone (`attributes`)."""
+    if attributes is not None and by is None and attributes.uid in (0, os.geteuid()) and not attributes.mode & 0o077:
+        return True
+    return proves_key(leaf, key_pem)
 
 
 def same_key(one: Certificate, other: Certificate) -> bool:
@@ -317,7 +334,8 @@ def _stale_copy(about: About, original: Original) -> Finding:
 
 def _key_findings(file: KubeconfigFile, user: UserCredential, leaf: Certificate, about: About) -> t.Iterator[Finding]:
     try:
-        key = public_key_of(_material(file, user.client_key_data, user.client_key), about.name)
+        key_pem = _material(file, user.client_key_data, user.client_key)
+        key = public_key_of(key_pem, about.name)
     except MissingFile as error:
         yield missing(about, "its key: %s" % error)
         return
@@ -325,7 +343,7 @@ def _key_findings(file: KubeconfigFile, user: UserCredential, leaf: Certificate,
         yield unreadable(about, str(error))
         return
     try:
-        if public_bytes(leaf.public_key()) != public_bytes(key):
+        if public_bytes(leaf.public_key()) != public_bytes(key) or not proves_key(leaf, key_pem):
             yield key_mismatch(about, user.client_key or file.path)
     except CRYPTO_ERRORS:
         yield unreadable(about, "its public key is of no known kind")
@@ -341,6 +359,7 @@ __all__ = (
     "inspect_kubeconfigs",
     "is_stale",
     "matching_files",
+    "may_become_valid",
     "original_of",
     "originals_of",
     "read_kubeconfig",

@@ -144,7 +144,10 @@ def replace_in_place(place: Place, data: bytes, sha256_before: str) -> None:
 
 def read_as(path: str, by: int | None) -> bytes:
     """A file that a kubeconfig of the user `by` (None: root) names, with that user's rights. Raises MissingFile or CertopsError."""
-    reader = place_of(path).by if by is None else by
+    place = place_of(path) if by is None else Place(path, by)
+    reader = place.by
+    if place.problem is not None:
+        raise CertopsError("%s, so that root does not read there. Remedy: move the file." % place.problem)
     if reader is None:
         return read_bounded(path)
     return as_user(reader, None, "read %s" % path, lambda: read_bounded(path))

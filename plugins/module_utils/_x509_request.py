@@ -23,6 +23,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     chain_problem,
     describe,
     key_matches,
+    load_private_key,
     not_after,
     not_before,
 )
@@ -87,8 +88,17 @@ def answer_problem(new: Certificate, old: Certificate, key: PrivateKey, ca_certs
     return None
 
 
+def proves_key(cert: Certificate, key_pem: bytes) -> bool:
+    """Whether this is the private key of a certificate, by a signature: its file may claim any public key."""
+    try:
+        key = load_private_key(key_pem, "a key")
+        return key_matches(cert, key) and bool(x509.load_pem_x509_csr(make_request(cert.subject, key)).is_signature_valid)
+    except (CertopsError, *CRYPTO_ERRORS):
+        return False
+
+
 def _reason(exc: Exception) -> str:
     return " ".join(str(exc).split()).rstrip(".")[:200] or type(exc).__name__
 
 
-__all__ = ("answer_problem", "grant_request", "make_request")
+__all__ = ("answer_problem", "grant_request", "make_request", "proves_key")

@@ -12,7 +12,8 @@ import typing as t
 
 import cluster
 
-COPIES = ("/root/.kube/config", "/home/jane/.kube/config", "/home/john/.kube/config")
+COPIES = ("/root/.kube/config", "/home/jane/.kube/config")
+FORGED = "/home/john/.kube/config"  # has the certificate, which is public, and not its key
 KUBECONFIGS = ("admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf")
 
 
@@ -33,11 +34,11 @@ def test_the_report_names_file_and_user_of_each_error() -> None:
     """An expired certificate of the server, one of a client that is let in no more, and one that is not its key's."""
     found = {record["name"]: {finding["code"] for finding in record["findings"]} for record in first_report()["records"]}
     assert "expired" in found["apiserver"]
-    for copy in COPIES:
+    for copy in (*COPIES, FORGED):
         assert "expired" in found[f"{copy}#kubernetes-admin"]
-    assert "key_mismatch" in found["/home/john/.kube/config#kubernetes-admin"]
+    assert "key_mismatch" in found[f"{FORGED}#kubernetes-admin"]
     messages = [finding["message"] for record in first_report()["records"] for finding in record["findings"]]
-    assert any("/home/john/.kube/config#kubernetes-admin" in message for message in messages)
+    assert any(f"{FORGED}#kubernetes-admin" in message for message in messages)
 
 
 def test_copies_are_their_owners_still() -> None:
@@ -52,6 +53,13 @@ def test_everybody_is_let_in_again() -> None:
     """kubectl with each of the four kubeconfigs, and with people's copies of one."""
     for config in (*(f"/etc/kubernetes/{name}" for name in KUBECONFIGS), *COPIES):
         assert "kubernetes" in cluster.kubectl("auth", "whoami", "-o", "json", config=config)
+
+
+def test_who_did_not_hold_the_key_was_given_none() -> None:
+    """The file still has the expired certificate, and says so."""
+    embedded = cluster.kubectl("config", "view", "--raw", "-o", "jsonpath={.users[0].user.client-certificate-data}", config=FORGED)
+    renewed = cluster.kubectl("config", "view", "--raw", "-o", "jsonpath={.users[0].user.client-certificate-data}", config=COPIES[0])
+    assert embedded != renewed
 
 
 def test_the_controllers_work() -> None:

@@ -153,3 +153,15 @@ def test_a_rollback_leaves_what_somebody_has_changed_since(node: FakeNode, home:
     assert back(node)["changed"]
     assert path.read_bytes() == mine
     assert not back(node)["changed"]
+
+
+def test_root_s_own_with_an_exchanged_key_is_cured(node: FakeNode, home: Path) -> None:
+    """Unless others may read it, who would have the new key without ever having had one."""
+    user = parse_kubeconfig(node.path("admin.conf").read_bytes(), "admin.conf").current_user()
+    other = pki.make_leaf(node.authorities["ca"], "x")
+    mixed = {"client-certificate-data": b64(user.client_certificate_data), "client-key-data": b64(other.key_pem)}
+    private, public = home / "config", home / "public"
+    for path, mode in ((private, 0o600), (public, 0o644)):
+        path.write_bytes(kubeconfig_of({"me": mixed}, "me"))
+        path.chmod(mode)
+    assert run(node, "admin.conf", copies=(str(home / "*"),))["copies"] == [str(private)]

@@ -25,8 +25,12 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._places import 
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed
 from ansible_collections.certops.kubernetes.plugins.module_utils._rollback import RollbackRequest, roll_back
 from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import Request, predict, rotate
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_request import proves_key
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import pki
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_node import LIMITS, SCHEDULER, FakeNode, run
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.kubeadm_tree import kubeconfig_of
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away and act as somebody else")
 
@@ -348,3 +352,44 @@ def test_base64_is_not_shown(node: FakeNode, home: Path) -> None:
     key = parse_kubeconfig(path.read_bytes(), "x").current_user().client_key_data
     assert key
     assert base64.b64encode(key).decode()[40:80] not in repr(result) + (Path(node.state.folder("run")) / "journal.json").read_text()
+
+
+def forged(node: FakeNode, key: bytes) -> bytes:
+    """What anybody can write: the public certificate of admin.conf, and a key that is not its own."""
+    user = parse_kubeconfig(node.path("admin.conf").read_bytes(), "admin.conf").current_user()
+    encoded = {"client-certificate-data": user.client_certificate_data or b"", "client-key-data": key}
+    return kubeconfig_of({"me": {name: base64.b64encode(data).decode() for name, data in encoded.items()}}, "me")
+
+
+def test_who_never_had_the_key_gets_none(node: FakeNode, home: Path) -> None:
+    """In a home; in a file of hers in a folder of root's; and by files that her kubeconfig names."""
+    junk = pki.make_leaf(pki.make_ca("kubernetes"), "x")
+    path = home / ".kube" / "config"
+    path.write_bytes(forged(node, junk.key_pem))
+    given = home.parent / "config"
+    given.write_bytes(forged(node, junk.key_pem))
+    given.chmod(0o600)
+    named = home / ".kube" / "named"
+    named.write_bytes(kubeconfig_of({"me": {"client-certificate": "a.crt", "client-key": "a.key"}}, "me"))
+    user = parse_kubeconfig(path.read_bytes(), "x").current_user()
+    (home / ".kube" / "a.crt").write_bytes(user.client_certificate_data or b"")
+    (home / ".kube" / "a.key").write_bytes(junk.key_pem)
+    files = (path, given, named, home / ".kube" / "a.crt", home / ".kube" / "a.key")
+    give(*files)
+    before = [file.read_bytes() for file in files]
+    result = run(node, "admin.conf", copies=(str(path), str(given), str(named)))
+    assert [file.read_bytes() for file in files] == before
+    assert result["copies"] == []
+    assert sum("does not hold the private key" in warning for warning in result["warnings"]) == 3
+
+
+def test_a_key_that_only_says_so_proves_nothing(node: FakeNode) -> None:
+    """An elliptic curve's private key has its public one beside it, which libraries take as it is."""
+    real, other = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    leaf = pki.make_leaf(node.authorities["ca"], "kubernetes-admin", key=real).cert
+    points = [one.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint) for one in (other, real)]
+    der = other.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()).replace(*points)
+    pem = b"-----BEGIN PRIVATE KEY-----\n" + base64.encodebytes(der) + b"-----END PRIVATE KEY-----\n"
+    assert not proves_key(leaf, pem)
+    assert proves_key(leaf, real.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    assert not proves_key(leaf, b"")

@@ -184,3 +184,14 @@ def test_looking_changes_nothing(bastion: Bastion) -> None:
     (found,) = look_for([bastion.name])
     assert found["name"] == bastion.name
     assert not bastion.state.exists()
+
+
+def test_who_does_not_hold_the_key_gets_no_other(bastion: Bastion) -> None:
+    """Certificates are public: that of the API server, for example, is shown to anybody who connects."""
+    shown = pki.make_leaf(bastion.cluster.authorities["ca"], "kube-apiserver", not_after=NOW + timedelta(days=3))
+    document = json.loads(bastion.path.read_text())
+    document["users"][0]["user"] = {**embedded(bastion.other), "client-certificate-data": embedded(shown)["client-certificate-data"]}
+    bastion.path.write_text(json.dumps(document))
+    for attempt in (look_for, lambda names: bastion.ask(*names)):
+        with pytest.raises(CertopsError, match="does not hold the private key"):
+            attempt([bastion.name])

@@ -255,3 +255,45 @@ def test_not_more_users_than_anybody_has(tree: KubeadmTree, home: Path) -> None:
     found = look(tree, path)
     assert len(found.records) == 50
     assert "only 50 of its 60 users" in found.problems[0].message
+
+
+def test_what_a_rotation_would_leave_alone_asks_for_none(tree: KubeadmTree, home: Path) -> None:
+    """A stale copy without the key of its certificate: it would be due in each run."""
+    old = pki.make_leaf(tree.cas["ca"], "kubernetes-admin", organization="kubeadm:cluster-admins", not_after=NOW + timedelta(days=60))
+    user = {**embedded(old), "client-key-data": embedded(pki.make_leaf(tree.cas["ca"], "x"))["client-key-data"]}
+    path = write(home / "config", kubeconfig_of({"me": user}, "me"), 0o640)
+    assert codes(look(tree, path), "%s#me" % path) == {"key_mismatch": "critical"}
+    path.chmod(0o600)
+    assert codes(look(tree, path), "%s#me" % path) == {"key_mismatch": "critical", "stale_copy": "warning"}, "root's own is cured"
+
+
+def test_what_cannot_be_renewed_elsewhere(tree: KubeadmTree, home: Path) -> None:
+    """A key that is not the certificate's, and files: a request for them would be refused, and fail its host's turn."""
+    node = dataclasses.replace(tree.discover(), components={}, credentials={})
+    leaf, other = pki.make_leaf(tree.cas["ca"], "joe"), pki.make_leaf(tree.cas["ca"], "x")
+    write(home / "joe.crt", leaf.cert_pem)
+    write(home / "joe.key", leaf.key_pem)
+    users = {
+        "mixed": {**embedded(leaf), "client-key-data": embedded(other)["client-key-data"]},
+        "files": {"client-certificate": "joe.crt", "client-key": "joe.key"},
+    }
+    document = json.loads(kubeconfig_of(users, "mixed"))
+    document["clusters"][0]["cluster"]["certificate-authority-data"] = embedded(tree.cas["ca"])["client-certificate-data"]
+    document["contexts"].append({"name": "d", "context": {**document["contexts"][0]["context"], "user": "files"}})
+    path = write(home / "config", json.dumps(document).encode())
+    found = inspect_kubeconfigs(node, [str(path)], Setting("c", "h", None, NOW, Thresholds(1, 1)))
+    assert [record.externally_managed for record in found.records] == [False, False]
+
+
+def test_where_others_may_write_nothing_is_read(tree: KubeadmTree, home: Path) -> None:
+    """They might have laid a link there to what only root may read."""
+    secret = home / "secret"
+    secret.mkdir(mode=0o700)
+    write(secret / "config", (tree.kubernetes_dir / "admin.conf").read_bytes())
+    shared = home / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    (shared / "x").symlink_to(secret)
+    found = look(tree, shared / "*" / "config")
+    assert found.records == ()
+    assert "others may write to" in found.problems[0].message
