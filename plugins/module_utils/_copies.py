@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 import typing as t
 from dataclasses import dataclass, field
 
@@ -41,6 +42,10 @@ if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node
     from ansible_collections.certops.kubernetes.plugins.module_utils._places import Place
     from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import Renewal
+
+
+_MOST_FILES = 500  # as an inspection looks at
+_LONGEST_SECONDS = 60.0  # for all of them, while the node waits for its renewal
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,11 @@ def find_copies(node: Node, made: Sequence[Renewal], patterns: Sequence[str]) ->
     identities = _identities(node, made) if patterns else []
     files: dict[str, NewFile] = {}
     paths, left = [], []
-    for path, _named in matching_files(patterns, node) if identities else ():
+    deadline = time.monotonic() + _LONGEST_SECONDS
+    for path, _named in matching_files(patterns, node)[:_MOST_FILES] if identities else ():
+        if time.monotonic() > deadline:
+            left.append(left_as_it_is(path, "The files before it took longer than %g s. Remedy: name fewer files." % _LONGEST_SECONDS))
+            break
         try:
             new = _new_files(path, identities)
             problems = replace_problems([file.path for file in new if file.by is None])

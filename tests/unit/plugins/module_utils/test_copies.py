@@ -12,6 +12,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from ansible_collections.certops.kubernetes.plugins.module_utils import _copies
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed
 from ansible_collections.certops.kubernetes.plugins.module_utils._rollback import RollbackRequest, roll_back
@@ -165,3 +166,11 @@ def test_root_s_own_with_an_exchanged_key_is_cured(node: FakeNode, home: Path) -
         path.write_bytes(kubeconfig_of({"me": mixed}, "me"))
         path.chmod(mode)
     assert run(node, "admin.conf", copies=(str(home / "*"),))["copies"] == [str(private)]
+
+
+def test_people_s_files_do_not_hold_up_a_renewal(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = copy(node, home / "config")
+    monkeypatch.setattr(_copies, "_LONGEST_SECONDS", -1.0, raising=False)
+    result = run(node, "admin.conf", copies=(str(path),))
+    assert (result["state"], result["copies"]) == ("committed", [])
+    assert any("took longer" in warning for warning in result["warnings"])
