@@ -13,7 +13,9 @@ What kubelets send is in Kubernetes' `pkg/kubelet/certificate/kubelet.go`, what 
 
 from __future__ import annotations
 
+import base64
 import ipaddress
+import re
 import typing as t
 import warnings
 
@@ -35,6 +37,13 @@ _ADDRESS_TYPES = ("InternalIP", "ExternalIP")
 _SHORTEST_RSA_KEY = 2048
 _LONGEST_RSA_KEY = 8192
 _SHORTEST_EC_KEY = 256
+# What Go and this Python read must be the same request: Go skips text that Python takes for the beginning of one, and the other way round.
+_ONE_BLOCK = re.compile(
+    rb"-----BEGIN CERTIFICATE REQUEST-----\n([A-Za-z0-9+/\n]+={0,2})\n-----END CERTIFICATE REQUEST-----\n?\Z",
+)
+# PKCS#9's extensionRequest, and Microsoft's (1.3.6.1.4.1.311.2.1.14), which Kubernetes ignores and cryptography may prefer.
+_EXTENSIONS = bytes.fromhex("2a864886f70d01090e")
+_FOREIGN_EXTENSIONS = bytes.fromhex("2b06010401823702010e")
 
 
 def requesting_node(request: SigningRequest) -> str | None:
@@ -65,10 +74,16 @@ def refusal(request: SigningRequest, node: t.Mapping[str, t.Any] | None) -> str 
 
 
 def _content_problem(request_pem: bytes, name: str, node: t.Mapping[str, t.Any]) -> str | None:
+    block = _ONE_BLOCK.match(request_pem)
+    if block is None:
+        return "what it asks for cannot be read: it is not a single PEM block as kubelets write it"
     try:
+        der = base64.b64decode(block.group(1))
+        if _FOREIGN_EXTENSIONS in der or der.count(_EXTENSIONS) > 1:
+            return "it asks for extensions in more than one way"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            request = x509.load_pem_x509_csr(request_pem)
+            request = x509.load_der_x509_csr(der)
             valid, key, sans = request.is_signature_valid, request.public_key(), _sans(request)
             subject = sorted((attribute.oid.dotted_string, attribute.value) for attribute in request.subject)
             asks_for = render_name(request.subject)

@@ -19,7 +19,8 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._serving_reques
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import pki
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_api import FakeServer, server_pair
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 PATH = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
@@ -107,6 +108,49 @@ def test_an_rsa_keys_usage_is_allowed() -> None:
 )
 def test_what_is_not_the_nodes_own_is_refused(request_pem: bytes, because: str) -> None:
     assert because in (refusal(made(request_pem), NODE) or "")
+
+
+def der_of(tag: int, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    size = len(content)
+    long_form = b"\x81" if size < 256 else b"\x82\x01"
+    return bytes([tag]) + (b"" if size < 128 else long_form) + bytes([size % 256]) + content
+
+
+def with_attributes(*attributes: tuple[str, str]) -> bytes:
+    """A request with an attribute for each OID (hexadecimal DER), which asks for this DNS name."""
+    plain = x509.load_pem_x509_csr(pkcs10([]))
+    key = plain.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    found = []
+    for oid, name in attributes:
+        names = der_of(0x04, der_of(0x30, der_of(0x82, name.encode())))
+        extensions = der_of(0x30, der_of(0x30, bytes.fromhex("0603551d11"), names))
+        found.append(der_of(0x30, bytes.fromhex(oid), der_of(0x31, extensions)))
+    asked = der_of(0x30, b"\x02\x01\x00", plain.subject.public_bytes(), key, der_of(0xA0, *found))
+    signature = der_of(0x03, b"\0", KEY.sign(asked, ec.ECDSA(hashes.SHA256())))
+    request = der_of(0x30, asked, bytes.fromhex("300a06082a8648ce3d040302"), signature)
+    return b"-----BEGIN CERTIFICATE REQUEST-----\n%s-----END CERTIFICATE REQUEST-----\n" % base64.encodebytes(request)
+
+
+@pytest.mark.parametrize(
+    "request_pem",
+    [
+        b"x" + pkcs10() + pkcs10(["DNS:n2"]),  # Go begins a block at the beginning of a line only, so it signs the second
+        pkcs10() + pkcs10(["DNS:n2"]),
+        pkcs10(["DNS:n2"]) + pkcs10(),
+        pkcs10().replace(b"REQUEST-----\n", b"REQUEST-----\nA: b\n\n", 1),
+        b"\n" + pkcs10(),
+    ],
+)
+def test_what_the_signer_might_read_otherwise_is_refused(request_pem: bytes) -> None:
+    assert "it is not a single PEM block as kubelets write it" in (refusal(made(request_pem), NODE) or "")
+
+
+def test_extensions_that_the_signer_ignores_do_not_speak_for_those_that_it_signs() -> None:
+    pkcs9, microsofts = "06092a864886f70d01090e", "060a2b06010401823702010e"
+    assert refusal(made(with_attributes((pkcs9, "n1"))), NODE) is None
+    for attributes in ([(microsofts, "n1"), (pkcs9, "n2.example.org")], [(pkcs9, "n1"), (pkcs9, "n2.example.org")], [(microsofts, "n1")]):
+        assert refusal(made(with_attributes(*attributes)), NODE) == "it asks for extensions in more than one way"
 
 
 def test_a_request_that_somebody_elses_key_signed_is_refused() -> None:
