@@ -205,7 +205,8 @@ def _in_backup(credential: Credential, journal: Journal) -> Credential:
     backups = {file.path: file.backup for file in journal.files if file.backup is not None and not file.link}
 
     def before(path: str) -> str:
-        led = links.get(path, path)
+        # In the journal a link's folder has its own links followed.
+        led = links.get(os.path.join(final_target(os.path.dirname(path)), os.path.basename(path)), path)
         return backups.get(final_target(led), led)
 
     key_path = credential.key_path

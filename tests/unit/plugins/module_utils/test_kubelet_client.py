@@ -125,6 +125,17 @@ def test_a_relative_link_is_put_back_as_it_was(node: KubeletNode) -> None:
     assert os.readlink(node.link) == node.old.name
 
 
+def test_comes_back_where_the_kubelets_folder_is_a_link_itself(node: KubeletNode) -> None:
+    elsewhere = node.path("data")
+    node.folder.rename(elsewhere)
+    node.folder.symlink_to(elsewhere)
+    before, led = node.on_disk(CLIENT), os.readlink(node.link)
+    run(node, CLIENT)
+    assert node.on_disk(CLIENT) != before
+    assert back(node)["state"] == "committed"
+    assert (node.on_disk(CLIENT), os.readlink(node.link)) == (before, led)
+
+
 def test_goes_with_the_others_and_comes_back_with_them(node: KubeletNode) -> None:
     before = {name: node.on_disk(name) for name in (*NAMES, CLIENT)}
     run(node, *NAMES, CLIENT)
