@@ -15,18 +15,11 @@ import typing as t
 
 import cluster
 
-# What is not the cluster's: the system's own trust store and programs, images of containers, and what only lives in memory.
+# What is not the cluster's: the system's own trust store and programs, images of containers, what only lives in memory (of tests, too);
+# and what are copies: backups of a run, and volumes of pods, which are made of the API's objects.
 NOT_THE_CLUSTERS = (
-    "/proc",
-    "/sys",
-    "/dev",
-    "/usr",
-    "/lib",
-    "/etc/ssl",
-    "/var/lib/containerd",
-    "/run/containerd",
-    "/run/netns",
-    "/var/lib/certops",
+    *("/proc", "/sys", "/dev", "/run", "/usr", "/lib", "/etc/ssl", "/var/lib/containerd"),
+    *("/var/lib/certops", "/var/lib/kubelet/pods"),
 )
 
 # Runs on the node with the standard library alone; prints [place, SHA-256 of the certificate] of each. It knows two things: what a
