@@ -26,7 +26,7 @@ def listed(records: list[dict[str, t.Any]], node: str, *sources: str) -> dict[st
     """Where inspect says that a node has which certificate."""
     places: dict[str, set[str]] = {}
     for record in records:
-        if record["host"] == node and record["source"] in sources and record["fingerprint_sha256"]:
+        if record["host"] == node and record["source"] in sources and record["fingerprint_sha256"] and record["usage"] != "signing-key":
             places.setdefault(record["fingerprint_sha256"], set()).add(record["name"])
     return places
 
