@@ -50,14 +50,14 @@ def rotation_plan(
     selected = _selected(records, policy.get("select"))
     ca_seconds = {(record["host"], record["name"]): record["seconds_left"] for record in records if record["usage"] == "ca"}
     signers = _signers(records, nodes or {})
-    granted = [node["signing_seconds"] for node in (nodes or {}).values() if node.get("signing_seconds")]
+    signers_grant = [node["signing_seconds"] for node in (nodes or {}).values() if node.get("signing_seconds")]
     entries = []
     for record in records:
         node = (nodes or {}).get(record["host"]) or {}
         limits = _Limits(
             threshold=policy["renew_before_days"] * DAY,
             # A kubelet's self-signed one has no CA, and no part in what the cluster says of validity.
-            validity=min([_validity_seconds(policy, node if record["ca"] else {}), *(granted if _asks_the_cluster(record) else ())]),
+            validity=min([_validity_seconds(policy, node if record["ca"] else {}), *_granted(record, signers_grant)]),
             ca_left=ca_seconds.get((record["host"], record["ca"])),
         )
         signer = signers.get((record["host"], record["ca"])) if _signable_elsewhere(record) else None
@@ -65,9 +65,14 @@ def rotation_plan(
     return entries + [_repair(host, node) for host, node in (nodes or {}).items() if node.get("unfinished_run")]
 
 
-def _asks_the_cluster(record: Record) -> bool:
-    """Whether the cluster's signer renews it, which has its own idea of how long that is valid; an expired one is signed by a CA here."""
-    return record["name"] == "kubelet-client" and (record["seconds_left"] or 0) > 0
+def _granted(record: Record, signers_grant: t.Sequence[int]) -> list[int]:
+    """For how many seconds at most the cluster's signer signs this; empty where it signs nothing, as when it has expired.
+
+    Where no host of the run knows, it is taken to give what it gave last time.
+    """
+    if record["name"] != "kubelet-client" or (record["seconds_left"] or 0) <= 0:
+        return []
+    return list(signers_grant) or [record["lifetime_days"] * DAY]
 
 
 def _signers(records: t.Sequence[Record], nodes: t.Mapping[str, t.Mapping[str, t.Any]]) -> dict[tuple[str, str], str]:

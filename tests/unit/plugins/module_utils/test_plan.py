@@ -120,6 +120,8 @@ def test_a_signer_of_the_cluster_has_its_own_validity() -> None:
     assert (made["action"], made["code"]) == ("report", "validity_below_threshold")
     assert "--cluster-signing-duration" in made["reason"]
     assert entry(record("kubelet-client", 10), node={"signing_seconds": 90 * DAY})["ends_after"] == 90
+    assert entry(record("kubelet-client", 10, lifetime_days=20))["code"] == "validity_below_threshold", "nobody knows: as last time"
+    assert entry(record("kubelet-client", 10, lifetime_days=90))["ends_after"] == 90
     assert entry(record("kubelet-client", -1), node=node)["action"] == "renew"
     assert entry(record("apiserver", 10), node=node)["ends_after"] == 365
 
