@@ -12,7 +12,8 @@ import typing as t
 
 import cluster
 
-COPIES = ("/root/.kube/config", "/home/jane/.kube/config")
+EXCHANGED = "/root/.kube/exchanged"  # root's own, with the key of somebody else
+COPIES = ("/root/.kube/config", "/home/jane/.kube/config", EXCHANGED)
 FORGED = "/home/john/.kube/config"  # has the certificate, which is public, and not its key
 KUBECONFIGS = ("admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf")
 
@@ -36,9 +37,10 @@ def test_the_report_names_file_and_user_of_each_error() -> None:
     assert "expired" in found["apiserver"]
     for copy in (*COPIES, FORGED):
         assert "expired" in found[f"{copy}#kubernetes-admin"]
-    assert "key_mismatch" in found[f"{FORGED}#kubernetes-admin"]
     messages = [finding["message"] for record in first_report()["records"] for finding in record["findings"]]
-    assert any(f"{FORGED}#kubernetes-admin" in message for message in messages)
+    for copy in (EXCHANGED, FORGED):
+        assert "key_mismatch" in found[f"{copy}#kubernetes-admin"]
+        assert any(f"{copy}#kubernetes-admin" in message for message in messages)
 
 
 def test_copies_are_their_owners_still() -> None:
