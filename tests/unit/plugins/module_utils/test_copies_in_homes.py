@@ -387,8 +387,8 @@ def test_a_key_that_only_says_so_proves_nothing(node: FakeNode) -> None:
     """An elliptic curve's private key has its public one beside it, which libraries take as it is."""
     real, other = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     leaf = pki.make_leaf(node.authorities["ca"], "kubernetes-admin", key=real).cert
-    points = [one.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint) for one in (other, real)]
-    der = other.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()).replace(*points)
+    claimed, own = (one.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint) for one in (real, other))
+    der = other.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()).replace(own, claimed)
     pem = b"-----BEGIN PRIVATE KEY-----\n" + base64.encodebytes(der) + b"-----END PRIVATE KEY-----\n"
     assert not proves_key(leaf, pem)
     assert proves_key(leaf, real.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
