@@ -92,10 +92,9 @@ def proves_key(cert: Certificate, key_pem: bytes) -> bool:
     """Whether this is the private key of a certificate, by a signature: its file may claim any public key."""
     try:
         key = load_private_key(key_pem, "a key")
+        return key_matches(cert, key) and bool(x509.load_pem_x509_csr(make_request(cert.subject, key)).is_signature_valid)
     except CertopsError:
         return False
-    try:
-        return key_matches(cert, key) and bool(x509.load_pem_x509_csr(make_request(cert.subject, key)).is_signature_valid)
     except CRYPTO_ERRORS:
         return False
 
