@@ -64,10 +64,10 @@ class Identity:
 
 @dataclass(frozen=True)
 class Copies:
-    """The files to write, the kubeconfigs that they make valid, and sentences about those that are left alone."""
+    """The files to write, which of them make which kubeconfig valid, and sentences about those that are left alone."""
 
     files: tuple[NewFile, ...] = ()
-    paths: tuple[str, ...] = ()
+    written: dict[str, frozenset[str]] = field(default_factory=dict)
     left: tuple[str, ...] = ()
 
 
@@ -78,7 +78,8 @@ def find_copies(node: Node, made: Sequence[Renewal], patterns: Sequence[str]) ->
     """
     identities = _identities(node, made) if patterns else []
     files: dict[str, NewFile] = {}
-    paths, left = [], []
+    written: dict[str, frozenset[str]] = {}
+    left = []
     deadline = time.monotonic() + _LONGEST_SECONDS
     for path, _named in matching_files(patterns, node)[:_MOST_FILES] if identities else ():
         if time.monotonic() > deadline:
@@ -95,8 +96,8 @@ def find_copies(node: Node, made: Sequence[Renewal], patterns: Sequence[str]) ->
             left.append(left_as_it_is(path, " ".join(problems)))
         elif new:
             files.update({file.path: file for file in new})
-            paths.append(path)
-    return Copies(tuple(files.values()), tuple(paths), tuple(left))
+            written[path] = frozenset(file.path for file in new)
+    return Copies(tuple(files.values()), written, tuple(left))
 
 
 def _is_folder(path: str) -> bool:

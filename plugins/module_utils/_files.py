@@ -114,8 +114,14 @@ def _read_all(descriptor: int, path: str, limit: int) -> bytes:
 
 
 def final_target(path: str) -> str:
-    """The path with every symbolic link followed: the file to replace, so that the links stay."""
-    return os.path.realpath(path)
+    """The path with every symbolic link followed: the file to replace, so that the links stay.
+
+    Never raises: a link that goes while it is followed (Python 3.9 and older stumble over it) leaves the path as it is.
+    """
+    try:
+        return os.path.realpath(path)
+    except OSError:
+        return os.path.abspath(path)
 
 
 def attributes_of(path: str) -> Attributes:

@@ -24,7 +24,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils import _issue a
 from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiClient, ApiError, address_of_url, whoami
 from ansible_collections.certops.kubernetes.plugins.module_utils._csr import CLIENT, Application, obtain_certificate
 from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
-from ansible_collections.certops.kubernetes.plugins.module_utils._files import Attributes, MissingFile, read_bounded
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import Attributes, MissingFile, final_target, read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._guarded_folder import guarded_file
 from ansible_collections.certops.kubernetes.plugins.module_utils._issue import Standing, Wanted
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
@@ -207,7 +207,7 @@ def _prove(order: Order, wanted: Wanted, identity: Identity, result: _Result) ->
 
 def _check_place(order: Order) -> None:
     """Raises CertopsError where the cluster keeps its own: a component would be somebody else from then on. No link is in the path."""
-    own = (os.path.realpath(order.kubernetes_dir), os.path.realpath(_admin_kubeconfig(order)))
+    own = (final_target(order.kubernetes_dir), final_target(_admin_kubeconfig(order)))
     if order.path in own or order.path.startswith(own[0] + "/"):
         raise CertopsError(
             "%s is where the cluster keeps its own credentials, which this must not replace. Remedy: choose a path that is neither in %s "

@@ -86,7 +86,10 @@ def _look(path: str) -> os.stat_result:
 
 def _follow(link: str, place: str, rest: list[str]) -> str:
     """Put a link's target in front of what is left of the way; returns where that begins."""
-    target = os.readlink(link)
+    try:
+        target = os.readlink(link)
+    except OSError as error:
+        raise explain(error, "follow", link) from error
     for name in reversed([name for name in target.split("/") if name not in ("", ".")]):
         rest.append(name)
     place = "/" if target.startswith("/") else place

@@ -8,10 +8,10 @@
 
 from __future__ import annotations
 
-import os
 import typing as t
 from dataclasses import dataclass
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import final_target
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_api import KUBELET_CREDENTIAL
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, ETCD, KUBELET
 from ansible_collections.certops.kubernetes.plugins.module_utils._material import issuers_of, read_material
@@ -95,7 +95,7 @@ def _kubelet_client(
 def _own_problem(credential: Credential, material: Material) -> str | None:
     if material.leaf is None:
         return "there is no certificate to renew: %s" % (material.problem or "nothing was found").rstrip(".")
-    same_file = credential.key_path is not None and os.path.realpath(credential.key_path) == os.path.realpath(credential.cert_path)
+    same_file = credential.key_path is not None and final_target(credential.key_path) == final_target(credential.cert_path)
     if credential.kind == "pair" and (credential.key_path is None or same_file):
         return "its key has no file of its own"
     return None

@@ -92,7 +92,7 @@ def rotate(access: NodeAccess, state: StateFolder, request: Request, limits: Lim
         linked = link_warnings(file.path for file in [*unique_files(made), *copies.files] if file.by is None)
         kind = journaling.ROTATION if made else journaling.COPIES
         result = commit(access, state, transaction, made, request, kind=kind, recovered=recovered, copies=copies.files)
-        valid = [path for path in copies.paths if os.path.realpath(path) not in map(os.path.realpath, transaction.left)]
+        valid = [path for path, files in copies.written.items() if not transaction.left.keys() & files]
         result.update(copies=valid, warnings=[*done, *notes, *linked, *copies.left, *result["warnings"]])
         return result
 
@@ -107,7 +107,7 @@ def predict(access: NodeAccess, state: StateFolder, request: Request) -> dict[st
     check_before(access, state, node, made, request.restart, copies.files)
     result = predicted_result(request.run_id, made, expected_restarts(access, node, made, request.restart), unfinished, request.restart)
     changed = result["changed"] or bool(copies.files)
-    return dict(result, copies=list(copies.paths), changed=changed, warnings=[*notes, *copies.left])
+    return dict(result, copies=list(copies.written), changed=changed, warnings=[*notes, *copies.left])
 
 
 def _make(

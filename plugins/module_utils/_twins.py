@@ -12,9 +12,9 @@ identity is as it should be, and so are etcd's two certificates for servers of o
 
 from __future__ import annotations
 
-import os
 import typing as t
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import final_target
 from ansible_collections.certops.kubernetes.plugins.module_utils._findings import INFO
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import Finding
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import public_bytes
@@ -56,7 +56,7 @@ def _identity(credential: Credential, materials: t.Mapping[str, Material]) -> tu
 
 
 def _same_file(one: Credential, other: Credential) -> bool:
-    return os.path.realpath(one.cert_path) == os.path.realpath(other.cert_path)
+    return final_target(one.cert_path) == final_target(other.cert_path)
 
 
 __all__ = ("twin_findings",)

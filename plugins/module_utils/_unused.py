@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.certops.kubernetes.plugins.module_utils._files import read_bounded
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import final_target, read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._findings import INFO
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Finding
@@ -59,7 +59,7 @@ def _strangers(node: Node) -> list[str]:
 def _real(path: str | None) -> str | None:
     """A path without symbolic links; None for what a flag may hold, but is no path."""
     try:
-        return os.path.realpath(path) if path is not None else None
+        return final_target(path) if path is not None else None
     except ValueError:
         return None
 

@@ -252,3 +252,15 @@ def test_what_cannot_be_a_path_is_explained(path: str) -> None:
     with pytest.raises(CertopsError, match="cannot be a path") as caught:
         _files.read_bounded(path)
     assert str(caught.value).isprintable()
+
+
+def test_a_link_that_goes_while_it_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.9 and older raise for it."""
+    link = tmp_path / "link"
+    link.symlink_to("elsewhere")
+
+    def gone(path: t.Any, **_given: t.Any) -> str:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+
+    monkeypatch.setattr(os, "readlink", gone)
+    assert _files.final_target(str(link)) == str(link)
