@@ -10,6 +10,7 @@ call is written down in it. The Lease of the cluster is the file lease.json besi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -126,8 +127,7 @@ def main() -> None:
     if not module.check_mode:
         befalls(node, name, module._remote_tmp + ".gone")  # type: ignore[attr-defined]  # as above
     result = plays[name](node, module)
-    with open(path, "w", encoding="utf-8") as stored:
-        json.dump(node, stored)
+    _write(path, node)
     if node.get("goes_away") == name and not module.check_mode:
         with open(module._remote_tmp + ".gone", "w", encoding="utf-8"):  # type: ignore[attr-defined]  # as above
             pass
@@ -253,8 +253,9 @@ def lock(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
     if module.params["state"] == "released":
         if ours and not module.check_mode:
             node["lock"] = None
-            if not down and os.path.exists(lease):
-                os.unlink(lease)
+            if not down:
+                with contextlib.suppress(FileNotFoundError):  # another node let it go
+                    os.unlink(lease)
         return {"changed": ours}
     if holder is not None and not ours and module.params["take_over"] not in ("any", holder["run_id"]):
         return {"failed": True, "msg": "another run changes this cluster: %s" % holder["run_id"], "held_by": holder}
@@ -262,16 +263,24 @@ def lock(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
         if down:
             node["lock"] = wanted
         else:
-            with open(lease, "w", encoding="utf-8") as stored:
-                json.dump(wanted, stored)
+            _write(lease, wanted)
     return {"changed": True, "kept_in": "" if module.check_mode else "file" if down else "lease", "because": ""}
 
 
 def _read(path: str) -> t.Any:
-    if not os.path.exists(path):
+    try:
+        with open(path, encoding="utf-8") as stored:
+            return json.load(stored)
+    except FileNotFoundError:
         return None
-    with open(path, encoding="utf-8") as stored:
-        return json.load(stored)
+
+
+def _write(path: str, value: t.Any) -> None:
+    """At once: another host's module may read it meanwhile."""
+    whole = "%s.%d" % (path, os.getpid())
+    with open(whole, "w", encoding="utf-8") as stored:
+        json.dump(value, stored)
+    os.replace(whole, path)
 
 
 STAND_IN_NAME = ""
