@@ -15,19 +15,14 @@ files that are root's alone.
 from __future__ import annotations
 
 import os
-import stat
 import time
 import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig, replace_user_credentials
-from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_records import (
-    is_stale,
-    matching_files,
-    may_become_valid,
-    same_key,
-)
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_files import MOST_FILES, matching_files
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_records import is_stale, may_become_valid, same_key
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._places import place_of, read_as, read_place
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import RENEW, NewFile, look_at
@@ -44,7 +39,6 @@ if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import Renewal
 
 
-_MOST_FILES = 500  # as an inspection looks at
 _LONGEST_SECONDS = 60.0  # for all of them, while the node waits for its renewal
 
 
@@ -79,9 +73,12 @@ def find_copies(node: Node, made: Sequence[Renewal], patterns: Sequence[str]) ->
     identities = _identities(node, made) if patterns else []
     files: dict[str, NewFile] = {}
     written: dict[str, frozenset[str]] = {}
-    left = []
+    listing = matching_files(patterns if identities else (), node)
+    left = ["The copies %s were left as they are. %s" % unread for unread in listing.unread.items()]
+    if len(listing.files) > MOST_FILES:
+        left.append(left_as_it_is(listing.files[MOST_FILES][0], "Only %d files are looked into. Remedy: name fewer files." % MOST_FILES))
     deadline = time.monotonic() + _LONGEST_SECONDS
-    for path, _named in matching_files(patterns, node)[:_MOST_FILES] if identities else ():
+    for path, _named in listing.files[:MOST_FILES]:
         if time.monotonic() > deadline:
             left.append(left_as_it_is(path, "The files before it took longer than %g s. Remedy: name fewer files." % _LONGEST_SECONDS))
             break
@@ -91,20 +88,13 @@ def find_copies(node: Node, made: Sequence[Renewal], patterns: Sequence[str]) ->
         except MissingFile:
             continue
         except CertopsError as error:
-            new, problems = [], [] if _is_folder(path) else [str(error)]
+            new, problems = [], [str(error)]
         if problems:
             left.append(left_as_it_is(path, " ".join(problems)))
         elif new:
             files.update({file.path: file for file in new})
             written[path] = frozenset(file.path for file in new)
     return Copies(tuple(files.values()), written, tuple(left))
-
-
-def _is_folder(path: str) -> bool:
-    try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
-    except OSError:
-        return True
 
 
 def _identities(node: Node, made: Sequence[Renewal]) -> list[Identity]:

@@ -12,17 +12,14 @@ cannot be read is a finding. Users with a token, a plugin or a password and no c
 
 from __future__ import annotations
 
-import glob
 import os
-import re
-import stat
 import time
 import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._deps import CRYPTO_ERRORS
 from ansible_collections.certops.kubernetes.plugins.module_utils._drift import drift_findings
-from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, final_target, read_bounded
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._findings import (
     INFO,
     WARNING,
@@ -34,6 +31,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._findings impor
     unreadable,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_files import MOST_FILES, matching_files
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER
 from ansible_collections.certops.kubernetes.plugins.module_utils._material import issuers_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Credential, Finding
@@ -57,11 +55,9 @@ if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._records import Setting
     from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import Certificate
 
-_MOST_FILES = 500
 _MOST_USERS = 50
 _LONGEST_SECONDS = 60.0  # for all of them; a file in a file system of somebody's own may take its time
 _OTHERS = 0o007
-_WILDCARDS = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
@@ -102,43 +98,34 @@ class _Known:
     authorities: tuple[Certificate, ...]
 
 
-def matching_files(patterns: t.Sequence[str], node: Node) -> list[tuple[str, bool]]:
-    """(path, whether it was named and not only matched) of each file that these paths and wildcards mean, but for the node's own ones."""
-    own = {final_target(one.cert_path) for one in node.credentials.values() if one.kind == "kubeconfig"}
-    found: dict[str, bool] = {}
-    for pattern in patterns:
-        expanded = os.path.abspath(os.path.expanduser(pattern))
-        for path in glob.glob(expanded):
-            found[path] = found.get(path, False) or not _WILDCARDS.search(expanded)
-    return [(path, found[path]) for path in sorted(found) if final_target(path) not in own]
-
-
 def inspect_kubeconfigs(node: Node, patterns: t.Sequence[str], setting: Setting) -> Found:
     """The records of all users with a certificate in the files that `patterns` (paths, `~` and wildcards) mean. Never raises for them."""
-    paths = matching_files(patterns, node)
+    listing = matching_files(patterns, node)
+    paths = listing.files
     known = _Known(node, originals_of(node), tuple(_authorities(node)))
     records: list[Record] = []
-    problems: list[Finding] = []
+    problems = [_not_read(pattern, why, setting, WARNING) for pattern, why in listing.unread.items()]
     issued_by: dict[str, str] = {}
     deadline = time.monotonic() + _LONGEST_SECONDS
-    for path, named in paths[:_MOST_FILES]:
+    for path, named in paths[:MOST_FILES]:
         if time.monotonic() > deadline:
             problems.append(_not_read(path, "the files before it took longer than %g s" % _LONGEST_SECONDS, setting, WARNING))
             break
         try:
             file = read_kubeconfig(path)
+        except MissingFile:  # what was there a moment ago need not be there any more
+            continue
         except CertopsError as error:
-            if not _is_folder_or_gone(path, error):
-                problems.append(_not_read(path, str(error), setting, WARNING if named else INFO))
+            problems.append(_not_read(path, str(error), setting, WARNING if named else INFO))
             continue
         holders = [user for user in file.config.users.values() if user.client_certificate_data or user.client_certificate]
         for user in holders[:_MOST_USERS]:
             records.append(_record(file, user, known, setting, issued_by))
         if len(holders) > _MOST_USERS:
             problems.append(_not_read(path, "only %d of its %d users were looked at" % (_MOST_USERS, len(holders)), setting, INFO))
-    if len(paths) > _MOST_FILES:
-        text = "%d files are meant, and only %d were looked at" % (len(paths), _MOST_FILES)
-        problems.append(_not_read(paths[_MOST_FILES][0], text, setting, INFO))
+    if len(paths) > MOST_FILES:
+        text = "%d files are meant, and only %d were looked at" % (len(paths), MOST_FILES)
+        problems.append(_not_read(paths[MOST_FILES][0], text, setting, INFO))
     return Found(tuple(records), tuple(problems), issued_by)
 
 
@@ -176,14 +163,6 @@ def read_kubeconfig(path: str) -> KubeconfigFile:
         raise CertopsError("%s. Remedy: let nobody but root or the file's owner write there." % place.problem)
     seen = read_place(place)
     return KubeconfigFile(path, parse_kubeconfig(seen.data, path), seen.attributes, place.by, seen.data)
-
-
-def _is_folder_or_gone(path: str, error: CertopsError) -> bool:
-    """Wildcards match folders too, and what was there a moment ago need not be there any more."""
-    try:
-        return isinstance(error, MissingFile) or stat.S_ISDIR(os.lstat(path).st_mode)
-    except OSError:
-        return True
 
 
 def _not_read(path: str, why: str, setting: Setting, severity: str) -> Finding:
@@ -358,7 +337,6 @@ __all__ = (
     "authorities_of",
     "inspect_kubeconfigs",
     "is_stale",
-    "matching_files",
     "may_become_valid",
     "original_of",
     "originals_of",
