@@ -19,7 +19,7 @@ import time
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, read_bounded
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, read_bounded, sha256
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig, replace_user_credentials
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_files import MOST_FILES, matching_files
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_records import is_stale, may_become_valid, same_key
@@ -141,7 +141,7 @@ def _new_files(path: str, identities: Sequence[Identity]) -> list[NewFile]:
             data, changed = replace_user_credentials(data, name, identity.certificate, identity.key, path), True
         else:
             files += _pair(users[name], path, place, identity)
-    return [*files, NewFile(place.path, data, by=place.by)] if changed else files
+    return [*files, NewFile(place.path, data, by=place.by, made_from=sha256(seen.data))] if changed else files
 
 
 def _key_of(user: UserCredential, path: str, place: Place) -> bytes:
@@ -186,8 +186,7 @@ def _pair(user: UserCredential, path: str, place: Place, identity: Identity) -> 
                 "The file %s, which its user %s names, is not where the kubeconfig's owner alone decides. Remedy: copy the original again."
                 % (name, user.name)
             )
-        read_place(there)
-        files.append(NewFile(there.path, content, by=there.by))
+        files.append(NewFile(there.path, content, by=there.by, made_from=sha256(read_place(there).data)))
     return files
 
 

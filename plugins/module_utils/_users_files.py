@@ -26,6 +26,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._files import (
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import ReplacedFile, sha256
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._places import Place, read_place, replace_in_place
+from ansible_collections.certops.kubernetes.plugins.module_utils._replacement import CHANGED, back_up, put_if_unchanged
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import NewFile
@@ -43,6 +44,25 @@ def back_up_users(file: NewFile, backup_root: str) -> ReplacedFile:
         raise explain(error, "back up %s to" % file.path, copy) from error
     known = seen.attributes
     return ReplacedFile(file.path, copy, sha256(seen.data), sha256(file.data), known.mode, known.uid, known.gid, by=file.by)
+
+
+def back_up_copy(file: NewFile, backup_root: str) -> ReplacedFile:
+    """Copy a copy of a kubeconfig, a user's or root's own, under `backup_root`. Raises CertopsError, also when it is not as it was read."""
+    replaced = back_up(file, backup_root) if file.by is None else back_up_users(file, backup_root)
+    if file.made_from not in (None, replaced.sha256_before):
+        raise CertopsError(CHANGED % file.path)
+    return replaced
+
+
+def replace_copy(replaced: ReplacedFile, data: bytes) -> str | None:
+    """Put new content in a user's file, or in a copy of root's; returns a note when it was left as it is."""
+    if replaced.by is not None:
+        return replace_users(replaced, data)
+    try:
+        put_if_unchanged(replaced, data)
+    except CertopsError as error:
+        return left_as_it_is(replaced.path, str(error))
+    return None
 
 
 def replace_users(replaced: ReplacedFile, data: bytes) -> str | None:
@@ -82,4 +102,4 @@ def left_as_it_is(path: str, why: str) -> str:
     return "The copy %s was left as it is. %s" % (path, why)
 
 
-__all__ = ("back_up_users", "holds_users", "left_as_it_is", "replace_users", "restore_users")
+__all__ = ("back_up_copy", "back_up_users", "holds_users", "left_as_it_is", "replace_copy", "restore_users")

@@ -12,8 +12,9 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.certops.kubernetes.plugins.module_utils import _copies
+from ansible_collections.certops.kubernetes.plugins.module_utils import _copies, _rotation, _users_files
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed
 from ansible_collections.certops.kubernetes.plugins.module_utils._rollback import RollbackRequest, roll_back
 from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import Request, predict
@@ -174,3 +175,52 @@ def test_people_s_files_do_not_hold_up_a_renewal(node: FakeNode, home: Path, mon
     result = run(node, "admin.conf", copies=(str(path),))
     assert (result["state"], result["copies"]) == ("committed", [])
     assert any("took longer" in warning for warning in result["warnings"])
+
+
+def test_what_its_owner_writes_meanwhile_stays(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at it and its backup; and it keeps the node from nothing."""
+    path = copy(node, home / "config")
+    real = _rotation.refuse_unhealthy
+
+    def edit(*given: t.Any) -> None:
+        path.write_bytes(path.read_bytes() + b"# a context of mine\n")
+        real(*given)
+
+    monkeypatch.setattr(_rotation, "refuse_unhealthy", edit)
+    before = path.read_bytes()
+    result = run(node, "admin.conf", copies=(str(path),))
+    assert (result["state"], result["copies"]) == ("committed", [])
+    assert path.read_bytes() == before + b"# a context of mine\n"
+    assert any("%s was left as it is. %s was changed" % (path, path) in warning for warning in result["warnings"])
+    assert str(path) not in [file.path for file in node.state.load("run").files]
+
+
+def test_a_copy_of_root_s_that_cannot_be_written_is_left(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node gets its new certificates all the same, and a rollback does not stumble over the copy."""
+    path = copy(node, home / "config")
+    before = path.read_bytes()
+
+    def refuse(*_given: t.Any) -> t.NoReturn:
+        raise CertopsError("Cannot write it. Remedy: look at it.")
+
+    monkeypatch.setattr(_users_files, "put_if_unchanged", refuse, raising=False)
+    result = run(node, "admin.conf", copies=(str(path),))
+    assert (result["state"], result["copies"], path.read_bytes()) == ("committed", [], before)
+    assert back(node)["changed"]
+    assert path.read_bytes() == before
+
+
+def test_a_rollback_leaves_what_is_changed_while_it_prepares(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = copy(node, home / "config")
+    run(node, "admin.conf", copies=(str(path),))
+    real = node.state.new_run_id
+
+    def edit(wanted: str) -> str:
+        path.write_bytes(path.read_bytes() + b"# a context of mine\n")
+        return real(wanted)
+
+    monkeypatch.setattr(node.state, "new_run_id", edit)
+    mine = path.read_bytes() + b"# a context of mine\n"
+    result = back(node)
+    assert (result["state"], path.read_bytes()) == ("committed", mine)
+    assert any("%s was left as it is" % path in warning for warning in result["warnings"])

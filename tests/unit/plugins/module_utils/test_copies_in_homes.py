@@ -18,6 +18,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from ansible_collections.certops.kubernetes.plugins.module_utils import _rotation
 from ansible_collections.certops.kubernetes.plugins.module_utils._as_user import as_user
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import sha256
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
@@ -193,6 +194,21 @@ def test_she_cannot_keep_the_node_from_its_renewal(node: FakeNode, home: Path, m
     assert any("%s was left as it is" % path in warning for warning in failed.value.result["warnings"])
     assert node.path("admin.conf").read_bytes() == before
     assert victim.read_bytes() == b"root's"
+
+
+def test_what_she_writes_meanwhile_stays(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = copy(node, home)
+    real = _rotation.refuse_unhealthy
+
+    def edit(*given: t.Any) -> None:
+        path.write_bytes(path.read_bytes() + b"# a context of hers\n")
+        real(*given)
+
+    monkeypatch.setattr(_rotation, "refuse_unhealthy", edit)
+    mine = path.read_bytes() + b"# a context of hers\n"
+    result = run(node, "admin.conf", copies=(str(path),))
+    assert (result["copies"], path.read_bytes()) == ([], mine)
+    assert any("%s was left as it is. %s was changed" % (path, path) in warning for warning in result["warnings"])
 
 
 ATTACKS = ("file", "folder", "home", "temporary")
