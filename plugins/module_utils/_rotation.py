@@ -90,6 +90,7 @@ def rotate(access: NodeAccess, state: StateFolder, request: Request, limits: Lim
         check_before(access, state, node, made, request.restart, copies.files)
         refuse_unhealthy(access, node, made, request.health_seconds)
         linked = link_warnings(file.path for file in [*unique_files(made), *copies.files] if file.by is None)
+        transaction.together = tuple(copies.written.values())
         kind = journaling.ROTATION if made else journaling.COPIES
         result = commit(access, state, transaction, made, request, kind=kind, recovered=recovered, copies=copies.files)
         valid = [path for path, files in copies.written.items() if not transaction.left.keys() & files]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import errno
 import os
 import signal
 import stat
@@ -113,47 +112,6 @@ def test_it_is_written_with_her_rights(node: FakeNode, home: Path, monkeypatch: 
     assert (home / "who").read_text().split()[:2] == [str(JANE), str(JANES_GROUP)]
     assert "0" not in (home / "who").read_text().split("[")[1].strip("]").split(", ")
     assert path.read_bytes() == b"new"
-
-
-def test_files_that_her_kubeconfig_names(node: FakeNode, home: Path) -> None:
-    user = parse_kubeconfig(node.path("admin.conf").read_bytes(), "admin.conf").current_user()
-    names = {"admin.crt": user.client_certificate_data, "admin.key": user.client_key_data}
-    for name, data in names.items():
-        path = home / ".kube" / name
-        path.write_bytes(data or b"")
-        path.chmod(0o600)
-        give(path)
-    config = home / ".kube" / "config"
-    config.write_bytes(kubeconfig_of({"me": {"client-certificate": "admin.crt", "client-key": "admin.key"}}, "me"))
-    give(config)
-    before = config.read_bytes()
-    assert run(node, "admin.conf", copies=(str(config),))["copies"] == [str(config)]
-    new = parse_kubeconfig(node.path("admin.conf").read_bytes(), "admin.conf").current_user()
-    assert (home / ".kube" / "admin.crt").read_bytes() == new.client_certificate_data != user.client_certificate_data
-    assert (home / ".kube" / "admin.key").read_bytes() == new.client_key_data
-    assert attributes(home / ".kube" / "admin.key") == (JANE, JANES_GROUP, 0o600)
-    assert config.read_bytes() == before
-
-
-def test_a_copy_is_valid_only_when_both_its_files_were_written(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kubeconfig itself is never written here, and what cannot be is known by its name, wherever a link leads meanwhile."""
-    user = parse_kubeconfig(node.path("admin.conf").read_bytes(), "admin.conf").current_user()
-    config, certificate, key = (home / ".kube" / name for name in ("config", "admin.crt", "admin.key"))
-    certificate.write_bytes(user.client_certificate_data or b"")
-    key.write_bytes(user.client_key_data or b"")
-    config.write_bytes(kubeconfig_of({"me": {"client-certificate": "admin.crt", "client-key": "admin.key"}}, "me"))
-    give(config, certificate, key)
-    real = os.replace
-
-    def replace(source: str, target: str, **given: t.Any) -> None:
-        if str(target).endswith("admin.crt"):
-            raise PermissionError(errno.EPERM, "no", str(target))
-        real(source, target, **given)
-
-    monkeypatch.setattr(os, "replace", replace)
-    result = run(node, "admin.conf", copies=(str(config),))
-    assert (result["state"], result["copies"]) == ("committed", [])
-    assert any("%s was left as it is" % certificate in warning for warning in result["warnings"])
 
 
 def test_a_stale_copy_is_made_valid_although_nothing_is_due(node: FakeNode, home: Path) -> None:
