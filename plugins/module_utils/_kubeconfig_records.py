@@ -17,6 +17,7 @@ import time
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._copied_user import why_left
 from ansible_collections.certops.kubernetes.plugins.module_utils._deps import CRYPTO_ERRORS
 from ansible_collections.certops.kubernetes.plugins.module_utils._drift import drift_findings
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, read_bounded
@@ -52,6 +53,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._files import Attributes
     from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import Kubeconfig, UserCredential
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node, Record
+    from ansible_collections.certops.kubernetes.plugins.module_utils._places import Place
     from ansible_collections.certops.kubernetes.plugins.module_utils._records import Setting
     from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import Certificate
 
@@ -80,13 +82,18 @@ class Found:
 
 @dataclass(frozen=True)
 class KubeconfigFile:
-    """A kubeconfig that could be read. `by`: the user who decides what lies there, None: root."""
+    """A kubeconfig that could be read, and where that is."""
 
     path: str
+    place: Place
     config: Kubeconfig
     attributes: Attributes
-    by: int | None
     data: bytes = field(repr=False)
+
+    @property
+    def by(self) -> int | None:
+        """The user who decides what lies there, None: root."""
+        return self.place.by
 
 
 @dataclass(frozen=True)
@@ -129,11 +136,16 @@ def inspect_kubeconfigs(node: Node, patterns: t.Sequence[str], setting: Setting)
     return Found(tuple(records), tuple(problems), issued_by)
 
 
+def is_original(credential: Credential, node: Node) -> bool:
+    """Whether a rotation makes copies of it valid: a kubeconfig of this node that it can renew, given the CA's key."""
+    return credential.kind == "kubeconfig" and credential.ca in node.credentials and credential.managed_by is None
+
+
 def originals_of(node: Node) -> tuple[Original, ...]:
     """The node's own kubeconfigs that hold a certificate."""
     found = []
     for credential in node.credentials.values():
-        if credential.kind != "kubeconfig":
+        if not is_original(credential, node):
             continue
         try:
             user = parse_kubeconfig(read_bounded(credential.cert_path), credential.cert_path).current_user()
@@ -162,7 +174,7 @@ def read_kubeconfig(path: str) -> KubeconfigFile:
     if place.problem is not None:
         raise CertopsError("%s. Remedy: let nobody but root or the file's owner write there." % place.problem)
     seen = read_place(place)
-    return KubeconfigFile(path, parse_kubeconfig(seen.data, path), seen.attributes, place.by, seen.data)
+    return KubeconfigFile(path, place, parse_kubeconfig(seen.data, path), seen.attributes, seen.data)
 
 
 def _not_read(path: str, why: str, setting: Setting, severity: str) -> Finding:
@@ -192,7 +204,7 @@ def _record(file: KubeconfigFile, user: UserCredential, known: _Known, setting: 
     }
     about = About(shown(name), shown(file.path), setting.node_name, "Copy a valid kubeconfig in its place.")
     try:
-        certificates = parse_certificates(_material(file, user.client_certificate_data, user.client_certificate), shown(name))
+        certificates = parse_certificates(material(file, user.client_certificate_data, user.client_certificate), shown(name))
         facts = describe(certificates[0], shown(name))
     except MissingFile as error:
         return record(setting, {**values, "findings": (missing(about, str(error)),)}, status="missing")
@@ -203,17 +215,17 @@ def _record(file: KubeconfigFile, user: UserCredential, known: _Known, setting: 
         issued_by[name] = fingerprint(issuers[0])
     foreign = bool(known.authorities) and not issuers_of(certificates[0], known.authorities)
     original = None if foreign else original_of(certificates[0], bool(known.authorities), known.originals)
-    because, remedy = _whose(foreign, original)
+    left = why_left(file, user, certificates[0]) if original is not None else None
+    because, remedy = _whose(foreign, original, left)
     about = About(about.name, about.where, about.node, remedy, cosmetic=foreign)
     keys = tuple(_key_findings(file, user, certificates[0], about))
     unproven = {finding.code for finding in keys} - {"key_readable_by_others"}
-    curable = not unproven or (user.client_key_data is not None and may_become_valid(certificates[0], b"", file.attributes, file.by))
     findings = (
         *date_findings(about, facts.not_before, facts.not_after, setting.now, setting.thresholds),
         *drift_findings(about, credential, known.node, (facts, certificates), setting.now, setting.thresholds),
         *keys,
         *([_foreign_copy(about, facts.issuer)] if foreign else []),
-        *([_stale_copy(about, original)] if curable and original is not None and is_stale(certificates[0], original.leaf) else []),
+        *(_stale_copy(about, original, left, told=bool(unproven)) if original and is_stale(certificates[0], original.leaf) else ()),
     )
     values.update(
         ca="ca" if known.authorities and not foreign else None,
@@ -228,8 +240,11 @@ def _record(file: KubeconfigFile, user: UserCredential, known: _Known, setting: 
     return dated_record(setting, values, facts)
 
 
-def _material(file: KubeconfigFile, data: bytes | None, path: str | None) -> bytes:
-    """What is embedded, else what lies where the path leads to, from the kubeconfig's folder on, as client-go has it."""
+def material(file: KubeconfigFile, data: bytes | None, path: str | None) -> bytes:
+    """What is embedded, else what lies where the path leads to, from the kubeconfig's folder on, as client-go has it.
+
+    Read with the rights of the kubeconfig's owner. Raises MissingFile or CertopsError.
+    """
     if data is not None:
         return data
     if path is None:
@@ -246,7 +261,7 @@ def authorities_of(file: KubeconfigFile, user: UserCredential) -> list[Certifica
         if cluster is None:
             continue
         try:
-            found += parse_certificates(_material(file, cluster.ca_data, cluster.ca_file), file.path)
+            found += parse_certificates(material(file, cluster.ca_data, cluster.ca_file), file.path)
         except CertopsError:
             continue
     return found
@@ -265,13 +280,6 @@ def is_stale(leaf: Certificate, original: Certificate) -> bool:
     return fingerprint(leaf) != fingerprint(original) and not_after(leaf) < not_after(original)
 
 
-def may_become_valid(leaf: Certificate, key_pem: bytes, attributes: Attributes | None, by: int | None) -> bool:
-    """Whether a copy may get a key: it holds the present one, so that it was valid, or is a file that is root's alone (`attributes`)."""
-    if attributes is not None and by is None and attributes.uid in (0, os.geteuid()) and not attributes.mode & 0o077:
-        return True
-    return proves_key(leaf, key_pem)
-
-
 def same_key(one: Certificate, other: Certificate) -> bool:
     """Whether two certificates have the same public key."""
     try:
@@ -280,10 +288,12 @@ def same_key(one: Certificate, other: Certificate) -> bool:
         return False
 
 
-def _whose(foreign: bool, original: Original | None) -> tuple[str, str]:
+def _whose(foreign: bool, original: Original | None, left: str | None) -> tuple[str, str]:
     """Why a rotation does not renew it by itself, and what to do about its end."""
     if foreign:
         return "another cluster's CA signed it", "Renew it with the tools of its own cluster, or take it out of the file."
+    if original is not None and left is not None:
+        return left, "Copy %s again." % original.path
     if original is not None:
         return (
             "it becomes valid again with %s" % original.path,
@@ -305,15 +315,20 @@ def _foreign_copy(about: About, issuer: str) -> Finding:
     )
 
 
-def _stale_copy(about: About, original: Original) -> Finding:
+def _stale_copy(about: About, original: Original, left: str | None, told: bool) -> t.Iterator[Finding]:
+    """`told`: that its key is not what it should be, which is why it is left."""
     text = "is a copy of %s from before that was renewed; the original is valid until %s" % (original.path, iso(not_after(original.leaf)))
-    remedy = "certops.kubernetes.rotate makes it valid with its original (certs_rotate_kubeconfig_copies); or copy %s again."
-    return Finding("stale_copy", WARNING, about.tells(text), remedy % original.path)
+    if left is None:
+        remedy = "certops.kubernetes.rotate makes it valid with its original (certs_rotate_kubeconfig_copies); or copy %s again."
+        yield Finding("stale_copy", WARNING, about.tells(text), remedy % original.path)
+    elif not told:
+        message = about.tells("%s. A rotation leaves it as it is: %s" % (text, left.rstrip(".")))
+        yield Finding("stale_copy_left", WARNING, message, "Cure that, or copy %s again." % original.path)
 
 
 def _key_findings(file: KubeconfigFile, user: UserCredential, leaf: Certificate, about: About) -> t.Iterator[Finding]:
     try:
-        key_pem = _material(file, user.client_key_data, user.client_key)
+        key_pem = material(file, user.client_key_data, user.client_key)
         key = public_key_of(key_pem, about.name)
     except MissingFile as error:
         yield missing(about, "its key: %s" % error)
@@ -336,8 +351,9 @@ __all__ = (
     "Original",
     "authorities_of",
     "inspect_kubeconfigs",
+    "is_original",
     "is_stale",
-    "may_become_valid",
+    "material",
     "original_of",
     "originals_of",
     "read_kubeconfig",

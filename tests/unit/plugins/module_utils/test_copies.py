@@ -12,7 +12,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.certops.kubernetes.plugins.module_utils import _copies, _rotation, _users_files
+from ansible_collections.certops.kubernetes.plugins.module_utils import _copied_user, _copies, _rotation, _users_files
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed
@@ -208,6 +208,19 @@ def test_a_copy_of_root_s_that_cannot_be_written_is_left(node: FakeNode, home: P
     assert (result["state"], result["copies"], path.read_bytes()) == ("committed", [], before)
     assert back(node)["changed"]
     assert path.read_bytes() == before
+
+
+def test_a_full_disk_beneath_a_copy_keeps_the_node_from_nothing(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, before = copy(node, home / "config"), node.path("admin.conf").read_bytes()
+
+    def room_problem(directory: str, *_needed: int) -> str | None:
+        return "Cannot write to %s: 5 bytes are free." % directory if directory == str(home) else None
+
+    monkeypatch.setattr(_rotation, "room_problem", room_problem)
+    monkeypatch.setattr(_copied_user, "room_problem", room_problem, raising=False)
+    result = run(node, "admin.conf", copies=(str(path),))
+    assert (result["state"], result["copies"], path.read_bytes()) == ("committed", [], before)
+    assert any("%s was left as it is. Cannot write to" % path in warning for warning in result["warnings"])
 
 
 def test_a_rollback_leaves_what_is_changed_while_it_prepares(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

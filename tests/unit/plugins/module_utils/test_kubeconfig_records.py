@@ -148,6 +148,17 @@ def test_stale_and_foreign_copies(tree: KubeadmTree, home: Path) -> None:
     assert "certs_rotate_kubeconfig_copies" in stale.remedy
 
 
+def test_what_others_renew_has_no_copies(tree: KubeadmTree, home: Path) -> None:
+    """A rotation leaves copies of it alone, so that they must not be due in each run."""
+    node = tree.discover()
+    theirs = dataclasses.replace(node.credentials["admin.conf"], managed_by="kubelet")
+    node = dataclasses.replace(node, credentials={**node.credentials, "admin.conf": theirs})
+    old = pki.make_leaf(tree.cas["ca"], "kubernetes-admin", organization="kubeadm:cluster-admins", not_after=NOW + timedelta(days=60))
+    path = write(home / "config", kubeconfig_of({"me": embedded(old)}, "me"))
+    found = inspect_kubeconfigs(node, [str(path)], Setting("c", "h", "cp-1", NOW, Thresholds(2, 1)))
+    assert codes(found, "%s#me" % path) == {}
+
+
 def test_the_same_key_is_a_copy_too(tree: KubeadmTree, home: Path) -> None:
     """Even under another subject, such as before a group was added."""
     user = json.loads((tree.kubernetes_dir / "admin.conf").read_bytes())["users"][0]["user"]
