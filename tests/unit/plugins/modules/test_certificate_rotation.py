@@ -82,6 +82,11 @@ def test_a_refusal_is_a_sentence(node: FakeNode, capsys: pytest.CaptureFixture[s
         ({"keep_backups": 0}, "keep_backups is 0"),
         ({"stop_timeout_seconds": -1}, "stop_timeout_seconds"),
         ({"restart": "perhaps"}, "restart"),
+        # Only a restart makes that one anew, so that nothing could be proven and everything would be put back.
+        (
+            {"restart": "never", "items": [{"name": "served:127.0.0.1:10259", "action": "restart"}]},
+            "action restart for served:127.0.0.1:10259, but restart is never",
+        ),
     ],
 )
 @pytest.mark.usefixtures("node")
