@@ -44,6 +44,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import Renewal
 
 
+_MOST_BYTES = 16 * 1024 * 1024  # of all new contents: they are in memory, and backed up where the node needs the room
 _LONGEST_SECONDS = 60.0  # for all of them, while the node waits for its renewal
 
 
@@ -84,11 +85,12 @@ def find_copies(node: Node, made: Sequence[Renewal], patterns: Sequence[str]) ->
         left.append(left_as_it_is(listing.files[MOST_FILES][0], "Only %d files are looked into. Remedy: name fewer files." % MOST_FILES))
     deadline = time.monotonic() + _LONGEST_SECONDS
     for path, _named in listing.files[:MOST_FILES]:
-        if time.monotonic() > deadline:
-            left.append(left_as_it_is(path, "The files before it took longer than %g s. Remedy: name fewer files." % _LONGEST_SECONDS))
+        if time.monotonic() > deadline or sum(len(file.data) for file in files.values()) > _MOST_BYTES:
+            why = "The files before it took longer than %g s, or more than %d bytes. Remedy: name fewer files."
+            left.append(left_as_it_is(path, why % (_LONGEST_SECONDS, _MOST_BYTES)))
             break
         try:
-            new, refused = _new_files(path, identities)
+            new, refused = _new_files(path, identities, deadline)
         except MissingFile:
             continue
         except CertopsError as error:
@@ -121,11 +123,13 @@ def _identities(node: Node, made: Sequence[Renewal]) -> list[Identity]:
     return found
 
 
-def _new_files(path: str, identities: Sequence[Identity]) -> tuple[list[NewFile], list[str]]:
+def _new_files(path: str, identities: Sequence[Identity], deadline: float) -> tuple[list[NewFile], list[str]]:
     """What to write for a kubeconfig, and why users in it are left. Raises CertopsError when it cannot be looked into."""
     file = read_kubeconfig(path)
     data, files, refused, changed = file.data, [], [], False
     for _name, user in sorted(file.config.users.items()):
+        if time.monotonic() > deadline:
+            raise CertopsError("It took too long, with the files before it. Remedy: take users out of it that nobody needs.")
         leaf, identity = _identity_of(user, file, identities)
         if identity is None:
             continue

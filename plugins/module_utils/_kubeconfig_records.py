@@ -127,6 +127,9 @@ def inspect_kubeconfigs(node: Node, patterns: t.Sequence[str], setting: Setting)
             continue
         holders = [user for user in file.config.users.values() if user.client_certificate_data or user.client_certificate]
         for user in holders[:_MOST_USERS]:
+            if time.monotonic() > deadline:
+                problems.append(_not_read(path, "it took too long, with the files before it", setting, WARNING))
+                break
             records.append(_record(file, user, known, setting, issued_by))
         if len(holders) > _MOST_USERS:
             problems.append(_not_read(path, "only %d of its %d users were looked at" % (_MOST_USERS, len(holders)), setting, INFO))

@@ -17,7 +17,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.certops.kubernetes.plugins.module_utils import _rotation
+from ansible_collections.certops.kubernetes.plugins.module_utils import _copies, _rotation
 from ansible_collections.certops.kubernetes.plugins.module_utils._as_user import as_user
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import sha256
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
@@ -303,6 +303,40 @@ def test_what_hangs_is_left() -> None:
     with pytest.raises(CertopsError, match="Cannot read x: it took the user with id 2001 longer than 0.2 s"):
         as_user(JANE, None, "read x", lambda: time.sleep(60) or b"", seconds=0.2)  # type: ignore[func-returns-value]
     assert time.monotonic() - began < 5
+
+
+def test_who_let_us_wait_does_so_once() -> None:
+    """Not once for each of her files, or each of the users in one; others are not left for that."""
+    began = time.monotonic()
+    for _attempt in range(100):
+        with pytest.raises(CertopsError, match="did not end|longer than"):
+            as_user(JANE, None, "read x", lambda: time.sleep(60) or b"", seconds=0.3)  # type: ignore[func-returns-value]
+    assert time.monotonic() - began < 10
+    assert as_user(JANE + 1, None, "read x", lambda: b"x") == b"x"
+
+
+def test_many_users_in_a_file_that_takes_long(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = parse_kubeconfig(node.path("admin.conf").read_bytes(), "admin.conf").current_user()
+    (home / ".kube" / "a.crt").write_bytes(user.client_certificate_data or b"")
+    users = {"u%d" % number: {"client-certificate": "a.crt", "client-key": "a.crt"} for number in range(300)}
+    path = home / ".kube" / "config"
+    path.write_bytes(kubeconfig_of(users, "u1"))
+    give(path, home / ".kube" / "a.crt")
+    monkeypatch.setattr(_copies, "_LONGEST_SECONDS", 0.2)
+    began = time.monotonic()
+    result = run(node, "admin.conf", copies=(str(path),))
+    assert time.monotonic() - began < 15
+    assert any("%s was left as it is. It took too long" % path in warning for warning in result["warnings"])
+
+
+def test_large_copies_do_not_take_the_node_s_room(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = copy(node, home), home / ".kube" / "more"
+    second.write_bytes(first.read_bytes())
+    give(second)
+    monkeypatch.setattr(_copies, "_MOST_BYTES", 100, raising=False)
+    result = run(node, "admin.conf", copies=(str(first), str(second)))
+    assert result["copies"] == [str(first)]
+    assert any("%s was left as it is" % second in warning for warning in result["warnings"])
 
 
 def test_what_hangs_ends_by_itself_when_nobody_waits_for_it_any_more() -> None:
