@@ -19,7 +19,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._places import 
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import NewFile
 from ansible_collections.certops.kubernetes.plugins.module_utils._replaceable import replace_problems
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_request import proves_key
-from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import one_line
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import shown_sentence
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import UserCredential
@@ -59,7 +59,7 @@ def why_left(file: KubeconfigFile, user: UserCredential, leaf: Certificate) -> s
         # With his own ones in their own place: what a rotation puts there is of the same form.
         with_credentials(file, file.data, user, leaf, user.client_certificate_data or b"", user.client_key_data or b"")
     except CertopsError as error:
-        return one_line(str(error))
+        return shown_sentence(str(error))
     return None
 
 

@@ -33,7 +33,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import C
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import RENEW, NewFile, look_at
 from ansible_collections.certops.kubernetes.plugins.module_utils._users_files import left_as_it_is
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import chain_problem, parse_certificates
-from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import one_line
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import shown_sentence
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +80,7 @@ def find_copies(node: Node, made: Sequence[Renewal], patterns: Sequence[str]) ->
     files: dict[str, NewFile] = {}
     written: dict[str, frozenset[str]] = {}
     listing = matching_files(patterns if identities else (), node)
-    left = [one_line("The copies %s were left as they are. %s" % unread) for unread in listing.unread.items()]
+    left = [shown_sentence("The copies %s were left as they are. %s" % unread) for unread in listing.unread.items()]
     if len(listing.files) > MOST_FILES:
         left.append(left_as_it_is(listing.files[MOST_FILES][0], "Only %d files are looked into. Remedy: name fewer files." % MOST_FILES))
     deadline = time.monotonic() + _LONGEST_SECONDS

@@ -47,7 +47,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     public_bytes,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_request import proves_key
-from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso, shown
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso, shown, shown_sentence
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._files import Attributes
@@ -181,7 +181,7 @@ def read_kubeconfig(path: str) -> KubeconfigFile:
 
 
 def _not_read(path: str, why: str, setting: Setting, severity: str) -> Finding:
-    message = "The kubeconfig %s on %s was not looked into: %s." % (shown(path), setting.node_name, shown(why).rstrip("."))
+    message = "The kubeconfig %s on %s was not looked into: %s." % (shown(path), setting.node_name, shown_sentence(why).rstrip("."))
     return Finding("kubeconfig_unread", severity, message, "Look at that file, or take it out of certs_rotate_kubeconfig_copies.")
 
 
@@ -210,9 +210,9 @@ def _record(file: KubeconfigFile, user: UserCredential, known: _Known, setting: 
         certificates = parse_certificates(material(file, user.client_certificate_data, user.client_certificate), shown(name))
         facts = describe(certificates[0], shown(name))
     except MissingFile as error:
-        return record(setting, {**values, "findings": (missing(about, str(error)),)}, status="missing")
+        return record(setting, {**values, "findings": (missing(about, shown_sentence(str(error))),)}, status="missing")
     except CertopsError as error:
-        return record(setting, {**values, "findings": (unreadable(about, str(error)),)}, status="unreadable")
+        return record(setting, {**values, "findings": (unreadable(about, shown_sentence(str(error))),)}, status="unreadable")
     issuers = issuers_of(certificates[0], known.authorities) or issuers_of(certificates[0], authorities_of(file, user))
     if issuers:
         issued_by[name] = fingerprint(issuers[0])
@@ -334,18 +334,18 @@ def _key_findings(file: KubeconfigFile, user: UserCredential, leaf: Certificate,
         key_pem = material(file, user.client_key_data, user.client_key)
         key = public_key_of(key_pem, about.name)
     except MissingFile as error:
-        yield missing(about, "its key: %s" % error)
+        yield missing(about, shown_sentence("its key: %s" % error))
         return
     except CertopsError as error:
-        yield unreadable(about, str(error))
+        yield unreadable(about, shown_sentence(str(error)))
         return
     try:
         if public_bytes(leaf.public_key()) != public_bytes(key) or not proves_key(leaf, key_pem):
-            yield key_mismatch(about, user.client_key or file.path)
+            yield key_mismatch(about, shown(user.client_key or file.path))
     except CRYPTO_ERRORS:
         yield unreadable(about, "its public key is of no known kind")
     if user.client_key_data is not None and file.attributes.mode & _OTHERS:
-        yield key_readable_by_others(about, file.path, file.attributes.mode)
+        yield key_readable_by_others(about, shown(file.path), file.attributes.mode)
 
 
 __all__ = (

@@ -27,7 +27,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._journal import
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._places import Place, read_place, replace_in_place
 from ansible_collections.certops.kubernetes.plugins.module_utils._replacement import CHANGED, back_up, put_if_unchanged, restore
-from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import one_line
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import shown_sentence
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import NewFile
@@ -90,8 +90,8 @@ def put_back_with(replaced: ReplacedFile, path: str) -> str:
     """Put a file back that was written, since its mate at `path` could not be; returns a note."""
     problem = restore_copy(replaced)
     if problem is None:
-        return one_line("The copy %s was put back as it was: it is of no use without %s." % (replaced.path, path))
-    return one_line("%s Then it may not belong to %s any more. Remedy: its owner copies the original again." % (problem, path))
+        return shown_sentence("The copy %s was put back as it was: it is of no use without %s." % (replaced.path, path))
+    return shown_sentence("%s Then it may not belong to %s any more. Remedy: its owner copies the original again." % (problem, path))
 
 
 def without_half_written(files: t.Sequence[ReplacedFile]) -> tuple[tuple[ReplacedFile, ...], dict[str, str]]:
@@ -140,7 +140,7 @@ def holds_users(replaced: ReplacedFile) -> bool:
 
 def left_as_it_is(path: str, why: str) -> str:
     """The note, on one line: names in a user's files are as that user wants them."""
-    return one_line("The copy %s was left as it is. %s" % (path, why))
+    return shown_sentence("The copy %s was left as it is. %s" % (path, why))
 
 
 __all__ = (

@@ -77,7 +77,7 @@ def _escape(value: t.Any) -> str:
     text = str(value).replace("\\", "\\\\")
     for character in ',+"<>;':
         text = text.replace(character, "\\" + character)
-    text = one_line(text)
+    text = _printable(text)
     if text[:1] in ("#", " "):
         text = "\\" + text
     if text.endswith(" ") and text != "\\ ":
@@ -85,15 +85,20 @@ def _escape(value: t.Any) -> str:
     return text
 
 
-def one_line(text: str) -> str:
-    """On one line: the bytes of what would break lines and terminals in reports as backslash and hex, as RFC 4514 allows for any."""
+def _printable(text: str) -> str:
+    """The bytes of what would break lines and terminals in reports as backslash and hex, as RFC 4514 allows for any."""
     return "".join(c if c.isprintable() else "".join("\\%02x" % byte for byte in c.encode("utf-8", "surrogatepass")) for c in text)
 
 
-def shown(text: str) -> str:
-    """What a certificate says, fit for a sentence: one line, and not longer than people read."""
-    text = one_line(text)
-    return "%s…" % text[:200] if len(text) > 200 else text
+def shown(text: str, most: int = 200) -> str:
+    """What others wrote, fit for a sentence: one line, and not longer than people read (`most` characters)."""
+    text = _printable(text)
+    return "%s…" % text[:most] if len(text) > most else text
+
+
+def shown_sentence(text: str) -> str:
+    """The same of a whole message that has such words in it, also paths."""
+    return shown(text, 1000)
 
 
 def render_name(name: t.Any) -> str:
@@ -107,13 +112,13 @@ def render_name(name: t.Any) -> str:
 def render_san(name: t.Any) -> str:
     """A subject alternative name with its kind in front: see CertificateFacts in _x509.py."""
     if isinstance(name, x509.DNSName):
-        return "DNS:%s" % one_line(name.value)
+        return "DNS:%s" % _printable(name.value)
     if isinstance(name, x509.IPAddress):
         return "IP:%s" % name.value
     if isinstance(name, x509.UniformResourceIdentifier):
-        return "URI:%s" % one_line(name.value)
+        return "URI:%s" % _printable(name.value)
     if isinstance(name, x509.RFC822Name):
-        return "email:%s" % one_line(name.value)
+        return "email:%s" % _printable(name.value)
     kind = type(name).__name__
     return "other:%s" % (kind[:1].lower() + kind[1:])
 
@@ -148,8 +153,8 @@ __all__ = (
     "describe_key",
     "describe_signature_algorithm",
     "iso",
-    "one_line",
     "render_name",
     "render_san",
     "shown",
+    "shown_sentence",
 )

@@ -237,3 +237,30 @@ def test_a_rollback_leaves_what_is_changed_while_it_prepares(node: FakeNode, hom
     result = back(node)
     assert (result["state"], path.read_bytes()) == ("committed", mine)
     assert any("%s was left as it is" % path in warning for warning in result["warnings"])
+
+
+def test_nobody_forges_a_warning(node: FakeNode, home: Path) -> None:
+    forged = "x\nThe node was rolled back\x1b[2J"
+    user = parse_kubeconfig(node.path("admin.conf").read_bytes(), "admin.conf").current_user()
+    other = pki.make_leaf(node.authorities["ca"], "x")
+    mixed = {"client-certificate-data": b64(user.client_certificate_data), "client-key-data": b64(other.key_pem)}
+    named = {"client-certificate-data": b64(user.client_certificate_data), "client-key": forged}
+    (home / "a\nb").write_bytes(kubeconfig_of({forged: mixed, "path": named, "y" * 90000: mixed}, forged))
+    (home / "c\nd").write_bytes(b"users: [{name: a}, {name: a}]")
+    for path in home.iterdir():
+        path.chmod(0o644)
+    result = run(node, "admin.conf", copies=(str(home / "*"),))
+    assert result["copies"] == []
+    assert len(result["warnings"]) == 4
+    for warning in result["warnings"]:
+        assert warning.isprintable(), warning
+        assert len(warning) < 2000
+
+
+def test_a_name_that_is_no_text(node: FakeNode, home: Path) -> None:
+    path = copy(node, home / os.fsdecode(b"\xff"))
+    result = run(node, "admin.conf", copies=(str(home / "*"),))
+    assert result["copies"] == [str(path)]
+    assert path.read_bytes() == node.path("admin.conf").read_bytes()
+    assert back(node)["changed"]
+    assert path.read_bytes() == node.path("admin.conf").read_bytes()

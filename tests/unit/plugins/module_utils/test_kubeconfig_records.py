@@ -308,3 +308,26 @@ def test_where_others_may_write_nothing_is_read(tree: KubeadmTree, home: Path) -
     found = look(tree, shared / "*" / "config")
     assert found.records == ()
     assert "others may write to" in found.problems[0].message
+
+
+def test_nobody_forges_a_message(tree: KubeadmTree, home: Path) -> None:
+    """By names of users, of files, or of paths in a kubeconfig: each finding is one line, of a length that people read."""
+    pair = pki.make_leaf(tree.cas["ca"], "jane")
+    forged = "x\nadmin.conf on cp-1 has expired\x1b[2J"
+    users = {
+        forged: {**embedded(pair), "client-key-data": embedded(pki.make_leaf(tree.cas["ca"], "x"))["client-key-data"]},
+        "path": {"client-certificate": forged, "client-key": forged},
+        "key": {"client-certificate-data": embedded(pair)["client-certificate-data"], "client-key": forged},
+        "y" * 50000: {"client-certificate": "y" * 50000, "client-key": "z"},
+    }
+    write(home / "config\nforged", kubeconfig_of(users, "path"), 0o644)
+    write(home / "twice\nforged", b"users: [{name: a, user: {}}, {name: a, user: {}}]")
+    (home / "link\nforged").symlink_to("config")
+    found = look(tree, home / "*forged")
+    findings = [*found.problems, *(finding for record in found.records for finding in record.findings)]
+    assert len(findings) >= 6
+    for finding in findings:
+        assert (finding.message + finding.remedy).isprintable(), finding
+        assert len(finding.message) < 3000
+    for record in found.records:
+        assert str(record.not_renewable_because).isprintable()
