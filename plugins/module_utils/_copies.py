@@ -126,7 +126,9 @@ def _identities(node: Node, made: Sequence[Renewal]) -> list[Identity]:
 def _new_files(path: str, identities: Sequence[Identity], deadline: float) -> tuple[list[NewFile], list[str]]:
     """What to write for a kubeconfig, and why users in it are left. Raises CertopsError when it cannot be looked into."""
     file = read_kubeconfig(path)
-    data, files, refused, changed = file.data, [], [], False
+    files: list[NewFile] = []
+    refused: list[str] = []
+    data, changed = file.data, False
     for _name, user in sorted(file.config.users.items()):
         if time.monotonic() > deadline:
             raise CertopsError("It took too long, with the files before it. Remedy: take users out of it that nobody needs.")
