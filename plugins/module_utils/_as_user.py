@@ -31,13 +31,21 @@ if t.TYPE_CHECKING:
 _DONE, _MISSING, _FAILED = b"+", b"?", b"-"
 _GONE_WITHIN_SECONDS = 1.0
 
+# Users who have let us wait in vain, for the life of this process: each of them can do that once, not once for each file.
+_HUNG: set[int] = set()
+
 
 def as_user(uid: int, gid: int | None, what: str, work: Callable[[], bytes], seconds: float = 10.0) -> bytes:
     """What `work` returns, done with the rights of the user `uid` and, if `gid` is given, that group beside his own ones.
 
     `what` names it in messages. Who is not root himself does it with his own rights. Raises MissingFile or CertopsError as `work` does,
-    and CertopsError when it takes longer than `seconds`.
+    and CertopsError when it takes longer than `seconds`, or something did before with that user's rights.
     """
+    if uid in _HUNG:
+        raise CertopsError(
+            "Cannot %s: what was done before with the rights of the user with id %d did not end. Remedy: look at that user's folders."
+            % (what, uid)
+        )
     groups, own = _groups(uid, gid)
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
@@ -61,6 +69,8 @@ def as_user(uid: int, gid: int | None, what: str, work: Callable[[], bytes], sec
     if kind == _DONE:
         return content
     if not kind:
+        if uid != os.geteuid():
+            _HUNG.add(uid)
         raise CertopsError(
             "Cannot %s: it took the user with id %d longer than %g s, or was stopped. Remedy: look at that folder." % (what, uid, seconds)
         )

@@ -14,37 +14,37 @@ files that are root's alone.
 
 from __future__ import annotations
 
-import os
-import stat
 import time
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, read_bounded
-from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig, replace_user_credentials
+from ansible_collections.certops.kubernetes.plugins.module_utils._copied_user import with_credentials
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, read_bounded, sha256
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_files import MOST_FILES, matching_files
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_records import (
+    is_original,
     is_stale,
-    matching_files,
-    may_become_valid,
+    material,
+    read_kubeconfig,
     same_key,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
-from ansible_collections.certops.kubernetes.plugins.module_utils._places import place_of, read_as, read_place
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import RENEW, NewFile, look_at
-from ansible_collections.certops.kubernetes.plugins.module_utils._replaceable import replace_problems
 from ansible_collections.certops.kubernetes.plugins.module_utils._users_files import left_as_it_is
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import chain_problem, parse_certificates
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import shown_sentence
 
 if t.TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import UserCredential
+    from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_records import KubeconfigFile
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node
-    from ansible_collections.certops.kubernetes.plugins.module_utils._places import Place
     from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import Renewal
 
 
-_MOST_FILES = 500  # as an inspection looks at
+_MOST_BYTES = 16 * 1024 * 1024  # of all new contents: they are in memory, and backed up where the node needs the room
 _LONGEST_SECONDS = 60.0  # for all of them, while the node waits for its renewal
 
 
@@ -79,39 +79,34 @@ def find_copies(node: Node, made: Sequence[Renewal], patterns: Sequence[str]) ->
     identities = _identities(node, made) if patterns else []
     files: dict[str, NewFile] = {}
     written: dict[str, frozenset[str]] = {}
-    left = []
+    listing = matching_files(patterns if identities else (), node)
+    left = [shown_sentence("The copies %s were left as they are. %s" % unread) for unread in listing.unread.items()]
+    if len(listing.files) > MOST_FILES:
+        left.append(left_as_it_is(listing.files[MOST_FILES][0], "Only %d files are looked into. Remedy: name fewer files." % MOST_FILES))
     deadline = time.monotonic() + _LONGEST_SECONDS
-    for path, _named in matching_files(patterns, node)[:_MOST_FILES] if identities else ():
-        if time.monotonic() > deadline:
-            left.append(left_as_it_is(path, "The files before it took longer than %g s. Remedy: name fewer files." % _LONGEST_SECONDS))
+    for path, _named in listing.files[:MOST_FILES]:
+        if time.monotonic() > deadline or sum(len(file.data) for file in files.values()) > _MOST_BYTES:
+            why = "The files before it took longer than %g s, or more than %d bytes. Remedy: name fewer files."
+            left.append(left_as_it_is(path, why % (_LONGEST_SECONDS, _MOST_BYTES)))
             break
         try:
-            new = _new_files(path, identities)
-            problems = replace_problems([file.path for file in new if file.by is None])
+            new, refused = _new_files(path, identities, deadline)
         except MissingFile:
             continue
         except CertopsError as error:
-            new, problems = [], [] if _is_folder(path) else [str(error)]
-        if problems:
-            left.append(left_as_it_is(path, " ".join(problems)))
-        elif new:
+            new, refused = [], [str(error)]
+        left += [left_as_it_is(path, why) for why in refused]
+        if new:
             files.update({file.path: file for file in new})
             written[path] = frozenset(file.path for file in new)
     return Copies(tuple(files.values()), written, tuple(left))
-
-
-def _is_folder(path: str) -> bool:
-    try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
-    except OSError:
-        return True
 
 
 def _identities(node: Node, made: Sequence[Renewal]) -> list[Identity]:
     renewals = {one.item.name: one for one in made if one.item.action == RENEW}
     found = []
     for credential in node.credentials.values():
-        if credential.kind != "kubeconfig" or credential.ca not in node.credentials or credential.managed_by is not None:
+        if not is_original(credential, node):
             continue
         one = renewals.get(credential.name)
         try:
@@ -128,77 +123,38 @@ def _identities(node: Node, made: Sequence[Renewal]) -> list[Identity]:
     return found
 
 
-def _new_files(path: str, identities: Sequence[Identity]) -> list[NewFile]:
-    place = place_of(path)
-    if place.problem is not None:
-        raise CertopsError("%s, so that root must not write there. Remedy: its owner copies the original again." % place.problem)
-    if place.by is None and os.path.islink(path):
-        raise CertopsError("It is a symbolic link and was not looked into. Remedy: name the file itself.")
-    seen = read_place(place)
-    data = seen.data
-    users = parse_kubeconfig(data, path).users
+def _new_files(path: str, identities: Sequence[Identity], deadline: float) -> tuple[list[NewFile], list[str]]:
+    """What to write for a kubeconfig, and why users in it are left. Raises CertopsError when it cannot be looked into."""
+    file = read_kubeconfig(path)
     files: list[NewFile] = []
-    changed = False
-    for name in sorted(users):
-        leaf, identity = _identity_of(users[name], path, place, identities)
+    refused: list[str] = []
+    data, changed = file.data, False
+    for _name, user in sorted(file.config.users.items()):
+        if time.monotonic() > deadline:
+            raise CertopsError("It took too long, with the files before it. Remedy: take users out of it that nobody needs.")
+        leaf, identity = _identity_of(user, file, identities)
         if identity is None:
             continue
-        if not may_become_valid(
-            leaf, _key_of(users[name], path, place), None if users[name].client_key_data is None else seen.attributes, place.by
-        ):
-            raise CertopsError("Its user %s does not hold the private key of its certificate. Remedy: copy the original again." % name)
-        if users[name].client_certificate_data is not None:
-            data, changed = replace_user_credentials(data, name, identity.certificate, identity.key, path), True
-        else:
-            files += _pair(users[name], path, place, identity)
-    return [*files, NewFile(place.path, data, by=place.by)] if changed else files
+        try:
+            data, named = with_credentials(file, data, user, leaf, identity.certificate, identity.key)
+            files, changed = [*files, *named], changed or not named
+        except CertopsError as error:
+            refused.append(str(error))
+    if changed:
+        files.append(NewFile(file.place.path, data, by=file.by, made_from=sha256(file.data)))
+    return files, refused
 
 
-def _key_of(user: UserCredential, path: str, place: Place) -> bytes:
-    """Read with the rights of the kubeconfig's owner: what only root may read proves nothing for others."""
-    return user.client_key_data if user.client_key_data is not None else read_as(_named(str(user.client_key), path), place.by)
-
-
-def _identity_of(user: UserCredential, path: str, place: Place, identities: Sequence[Identity]) -> tuple[t.Any, Identity | None]:
+def _identity_of(user: UserCredential, file: KubeconfigFile, identities: Sequence[Identity]) -> tuple[t.Any, Identity | None]:
     """The user's certificate, and of which identity it is a copy that is out of date."""
     try:
-        if user.client_certificate_data is not None:
-            leaf = parse_certificates(user.client_certificate_data, path)[0] if user.client_key_data is not None else None
-        elif user.client_certificate is not None and user.client_key is not None and user.client_key_data is None:
-            leaf = parse_certificates(read_as(_named(user.client_certificate, path), place.by), path)[0]
-        else:
-            leaf = None
+        leaf = parse_certificates(material(file, user.client_certificate_data, user.client_certificate), file.path)[0]
     except CertopsError:
         return None, None
     for identity in identities:
-        is_copy = leaf is not None and (
-            same_key(leaf, identity.leaf) or (leaf.subject == identity.leaf.subject and chain_problem(leaf, identity.cas) is None)
-        )
-        if is_copy:
+        if same_key(leaf, identity.leaf) or (leaf.subject == identity.leaf.subject and chain_problem(leaf, identity.cas) is None):
             return leaf, identity if identity.renewed or is_stale(leaf, identity.leaf) else None
     return leaf, None
-
-
-def _named(name: str, path: str) -> str:
-    return os.path.normpath(os.path.join(os.path.dirname(path), name))
-
-
-def _pair(user: UserCredential, path: str, place: Place, identity: Identity) -> list[NewFile]:
-    """The files that a kubeconfig names, the key first. Raises CertopsError unless both are where the kubeconfig's owner decides."""
-    key, certificate = _named(str(user.client_key), path), _named(str(user.client_certificate), path)
-    if key == certificate:
-        raise CertopsError("Its user %s has certificate and key in one file, %s. Remedy: copy the original again." % (user.name, key))
-    files = []
-    for name, content in ((key, identity.key), (certificate, identity.certificate)):
-        there = place_of(name)
-        if there.by != place.by or there.problem or (there.by is None and os.path.islink(name)):
-            raise CertopsError(
-                "The file %s, which its user %s names, is not where the kubeconfig's owner alone decides. Remedy: copy the original again."
-                % (name, user.name)
-            )
-        read_place(there)
-        files.append(NewFile(there.path, content, by=there.by))
-    return files
 
 
 __all__ = ("Copies", "Identity", "find_copies")

@@ -12,17 +12,15 @@ cannot be read is a finding. Users with a token, a plugin or a password and no c
 
 from __future__ import annotations
 
-import glob
 import os
-import re
-import stat
 import time
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._copied_user import why_left
 from ansible_collections.certops.kubernetes.plugins.module_utils._deps import CRYPTO_ERRORS
 from ansible_collections.certops.kubernetes.plugins.module_utils._drift import drift_findings
-from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, final_target, read_bounded
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._findings import (
     INFO,
     WARNING,
@@ -34,6 +32,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._findings impor
     unreadable,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_files import MOST_FILES, matching_files
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER
 from ansible_collections.certops.kubernetes.plugins.module_utils._material import issuers_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Credential, Finding
@@ -48,20 +47,19 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     public_bytes,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_request import proves_key
-from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso, shown
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso, shown, shown_sentence
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._files import Attributes
     from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import Kubeconfig, UserCredential
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node, Record
+    from ansible_collections.certops.kubernetes.plugins.module_utils._places import Place
     from ansible_collections.certops.kubernetes.plugins.module_utils._records import Setting
     from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import Certificate
 
-_MOST_FILES = 500
 _MOST_USERS = 50
 _LONGEST_SECONDS = 60.0  # for all of them; a file in a file system of somebody's own may take its time
 _OTHERS = 0o007
-_WILDCARDS = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
@@ -84,13 +82,18 @@ class Found:
 
 @dataclass(frozen=True)
 class KubeconfigFile:
-    """A kubeconfig that could be read. `by`: the user who decides what lies there, None: root."""
+    """A kubeconfig that could be read, and where that is."""
 
     path: str
+    place: Place
     config: Kubeconfig
     attributes: Attributes
-    by: int | None
     data: bytes = field(repr=False)
+
+    @property
+    def by(self) -> int | None:
+        """The user who decides what lies there, None: root."""
+        return self.place.by
 
 
 @dataclass(frozen=True)
@@ -102,51 +105,50 @@ class _Known:
     authorities: tuple[Certificate, ...]
 
 
-def matching_files(patterns: t.Sequence[str], node: Node) -> list[tuple[str, bool]]:
-    """(path, whether it was named and not only matched) of each file that these paths and wildcards mean, but for the node's own ones."""
-    own = {final_target(one.cert_path) for one in node.credentials.values() if one.kind == "kubeconfig"}
-    found: dict[str, bool] = {}
-    for pattern in patterns:
-        expanded = os.path.abspath(os.path.expanduser(pattern))
-        for path in glob.glob(expanded):
-            found[path] = found.get(path, False) or not _WILDCARDS.search(expanded)
-    return [(path, found[path]) for path in sorted(found) if final_target(path) not in own]
-
-
 def inspect_kubeconfigs(node: Node, patterns: t.Sequence[str], setting: Setting) -> Found:
     """The records of all users with a certificate in the files that `patterns` (paths, `~` and wildcards) mean. Never raises for them."""
-    paths = matching_files(patterns, node)
+    listing = matching_files(patterns, node)
+    paths = listing.files
     known = _Known(node, originals_of(node), tuple(_authorities(node)))
     records: list[Record] = []
-    problems: list[Finding] = []
+    problems = [_not_read(pattern, why, setting, WARNING) for pattern, why in listing.unread.items()]
     issued_by: dict[str, str] = {}
     deadline = time.monotonic() + _LONGEST_SECONDS
-    for path, named in paths[:_MOST_FILES]:
+    for path, named in paths[:MOST_FILES]:
         if time.monotonic() > deadline:
             problems.append(_not_read(path, "the files before it took longer than %g s" % _LONGEST_SECONDS, setting, WARNING))
             break
         try:
             file = read_kubeconfig(path)
+        except MissingFile:  # what was there a moment ago need not be there any more
+            continue
         except CertopsError as error:
-            if not _is_folder_or_gone(path, error):
-                problems.append(_not_read(path, str(error), setting, WARNING if named else INFO))
+            problems.append(_not_read(path, str(error), setting, WARNING if named else INFO))
             continue
         holders = [user for user in file.config.users.values() if user.client_certificate_data or user.client_certificate]
         for user in holders[:_MOST_USERS]:
+            if time.monotonic() > deadline:
+                problems.append(_not_read(path, "it took too long, with the files before it", setting, WARNING))
+                break
             records.append(_record(file, user, known, setting, issued_by))
         if len(holders) > _MOST_USERS:
             problems.append(_not_read(path, "only %d of its %d users were looked at" % (_MOST_USERS, len(holders)), setting, INFO))
-    if len(paths) > _MOST_FILES:
-        text = "%d files are meant, and only %d were looked at" % (len(paths), _MOST_FILES)
-        problems.append(_not_read(paths[_MOST_FILES][0], text, setting, INFO))
+    if len(paths) > MOST_FILES:
+        text = "%d files are meant, and only %d were looked at" % (len(paths), MOST_FILES)
+        problems.append(_not_read(paths[MOST_FILES][0], text, setting, INFO))
     return Found(tuple(records), tuple(problems), issued_by)
+
+
+def is_original(credential: Credential, node: Node) -> bool:
+    """Whether a rotation makes copies of it valid: a kubeconfig of this node that it can renew, given the CA's key."""
+    return credential.kind == "kubeconfig" and credential.ca in node.credentials and credential.managed_by is None
 
 
 def originals_of(node: Node) -> tuple[Original, ...]:
     """The node's own kubeconfigs that hold a certificate."""
     found = []
     for credential in node.credentials.values():
-        if credential.kind != "kubeconfig":
+        if not is_original(credential, node):
             continue
         try:
             user = parse_kubeconfig(read_bounded(credential.cert_path), credential.cert_path).current_user()
@@ -175,19 +177,11 @@ def read_kubeconfig(path: str) -> KubeconfigFile:
     if place.problem is not None:
         raise CertopsError("%s. Remedy: let nobody but root or the file's owner write there." % place.problem)
     seen = read_place(place)
-    return KubeconfigFile(path, parse_kubeconfig(seen.data, path), seen.attributes, place.by, seen.data)
-
-
-def _is_folder_or_gone(path: str, error: CertopsError) -> bool:
-    """Wildcards match folders too, and what was there a moment ago need not be there any more."""
-    try:
-        return isinstance(error, MissingFile) or stat.S_ISDIR(os.lstat(path).st_mode)
-    except OSError:
-        return True
+    return KubeconfigFile(path, place, parse_kubeconfig(seen.data, path), seen.attributes, seen.data)
 
 
 def _not_read(path: str, why: str, setting: Setting, severity: str) -> Finding:
-    message = "The kubeconfig %s on %s was not looked into: %s." % (shown(path), setting.node_name, shown(why).rstrip("."))
+    message = "The kubeconfig %s on %s was not looked into: %s." % (shown(path), setting.node_name, shown_sentence(why).rstrip("."))
     return Finding("kubeconfig_unread", severity, message, "Look at that file, or take it out of certs_rotate_kubeconfig_copies.")
 
 
@@ -213,28 +207,28 @@ def _record(file: KubeconfigFile, user: UserCredential, known: _Known, setting: 
     }
     about = About(shown(name), shown(file.path), setting.node_name, "Copy a valid kubeconfig in its place.")
     try:
-        certificates = parse_certificates(_material(file, user.client_certificate_data, user.client_certificate), shown(name))
+        certificates = parse_certificates(material(file, user.client_certificate_data, user.client_certificate), shown(name))
         facts = describe(certificates[0], shown(name))
     except MissingFile as error:
-        return record(setting, {**values, "findings": (missing(about, str(error)),)}, status="missing")
+        return record(setting, {**values, "findings": (missing(about, shown_sentence(str(error))),)}, status="missing")
     except CertopsError as error:
-        return record(setting, {**values, "findings": (unreadable(about, str(error)),)}, status="unreadable")
+        return record(setting, {**values, "findings": (unreadable(about, shown_sentence(str(error))),)}, status="unreadable")
     issuers = issuers_of(certificates[0], known.authorities) or issuers_of(certificates[0], authorities_of(file, user))
     if issuers:
         issued_by[name] = fingerprint(issuers[0])
     foreign = bool(known.authorities) and not issuers_of(certificates[0], known.authorities)
     original = None if foreign else original_of(certificates[0], bool(known.authorities), known.originals)
-    because, remedy = _whose(foreign, original)
+    left = why_left(file, user, certificates[0]) if original is not None else None
+    because, remedy = _whose(foreign, original, left)
     about = About(about.name, about.where, about.node, remedy, cosmetic=foreign)
     keys = tuple(_key_findings(file, user, certificates[0], about))
     unproven = {finding.code for finding in keys} - {"key_readable_by_others"}
-    curable = not unproven or (user.client_key_data is not None and may_become_valid(certificates[0], b"", file.attributes, file.by))
     findings = (
         *date_findings(about, facts.not_before, facts.not_after, setting.now, setting.thresholds),
         *drift_findings(about, credential, known.node, (facts, certificates), setting.now, setting.thresholds),
         *keys,
         *([_foreign_copy(about, facts.issuer)] if foreign else []),
-        *([_stale_copy(about, original)] if curable and original is not None and is_stale(certificates[0], original.leaf) else []),
+        *(_stale_copy(about, original, left, told=bool(unproven)) if original and is_stale(certificates[0], original.leaf) else ()),
     )
     values.update(
         ca="ca" if known.authorities and not foreign else None,
@@ -249,8 +243,11 @@ def _record(file: KubeconfigFile, user: UserCredential, known: _Known, setting: 
     return dated_record(setting, values, facts)
 
 
-def _material(file: KubeconfigFile, data: bytes | None, path: str | None) -> bytes:
-    """What is embedded, else what lies where the path leads to, from the kubeconfig's folder on, as client-go has it."""
+def material(file: KubeconfigFile, data: bytes | None, path: str | None) -> bytes:
+    """What is embedded, else what lies where the path leads to, from the kubeconfig's folder on, as client-go has it.
+
+    Read with the rights of the kubeconfig's owner. Raises MissingFile or CertopsError.
+    """
     if data is not None:
         return data
     if path is None:
@@ -267,7 +264,7 @@ def authorities_of(file: KubeconfigFile, user: UserCredential) -> list[Certifica
         if cluster is None:
             continue
         try:
-            found += parse_certificates(_material(file, cluster.ca_data, cluster.ca_file), file.path)
+            found += parse_certificates(material(file, cluster.ca_data, cluster.ca_file), file.path)
         except CertopsError:
             continue
     return found
@@ -286,13 +283,6 @@ def is_stale(leaf: Certificate, original: Certificate) -> bool:
     return fingerprint(leaf) != fingerprint(original) and not_after(leaf) < not_after(original)
 
 
-def may_become_valid(leaf: Certificate, key_pem: bytes, attributes: Attributes | None, by: int | None) -> bool:
-    """Whether a copy may get a key: it holds the present one, so that it was valid, or is a file that is root's alone (`attributes`)."""
-    if attributes is not None and by is None and attributes.uid in (0, os.geteuid()) and not attributes.mode & 0o077:
-        return True
-    return proves_key(leaf, key_pem)
-
-
 def same_key(one: Certificate, other: Certificate) -> bool:
     """Whether two certificates have the same public key."""
     try:
@@ -301,10 +291,12 @@ def same_key(one: Certificate, other: Certificate) -> bool:
         return False
 
 
-def _whose(foreign: bool, original: Original | None) -> tuple[str, str]:
+def _whose(foreign: bool, original: Original | None, left: str | None) -> tuple[str, str]:
     """Why a rotation does not renew it by itself, and what to do about its end."""
     if foreign:
         return "another cluster's CA signed it", "Renew it with the tools of its own cluster, or take it out of the file."
+    if original is not None and left is not None:
+        return left, "Copy %s again." % original.path
     if original is not None:
         return (
             "it becomes valid again with %s" % original.path,
@@ -326,29 +318,34 @@ def _foreign_copy(about: About, issuer: str) -> Finding:
     )
 
 
-def _stale_copy(about: About, original: Original) -> Finding:
+def _stale_copy(about: About, original: Original, left: str | None, told: bool) -> t.Iterator[Finding]:
+    """`told`: that its key is not what it should be, which is why it is left."""
     text = "is a copy of %s from before that was renewed; the original is valid until %s" % (original.path, iso(not_after(original.leaf)))
-    remedy = "certops.kubernetes.rotate makes it valid with its original (certs_rotate_kubeconfig_copies); or copy %s again."
-    return Finding("stale_copy", WARNING, about.tells(text), remedy % original.path)
+    if left is None:
+        remedy = "certops.kubernetes.rotate makes it valid with its original (certs_rotate_kubeconfig_copies); or copy %s again."
+        yield Finding("stale_copy", WARNING, about.tells(text), remedy % original.path)
+    elif not told:
+        message = about.tells("%s. A rotation leaves it as it is: %s" % (text, left.rstrip(".")))
+        yield Finding("stale_copy_left", WARNING, message, "Cure that, or copy %s again." % original.path)
 
 
 def _key_findings(file: KubeconfigFile, user: UserCredential, leaf: Certificate, about: About) -> t.Iterator[Finding]:
     try:
-        key_pem = _material(file, user.client_key_data, user.client_key)
+        key_pem = material(file, user.client_key_data, user.client_key)
         key = public_key_of(key_pem, about.name)
     except MissingFile as error:
-        yield missing(about, "its key: %s" % error)
+        yield missing(about, shown_sentence("its key: %s" % error))
         return
     except CertopsError as error:
-        yield unreadable(about, str(error))
+        yield unreadable(about, shown_sentence(str(error)))
         return
     try:
         if public_bytes(leaf.public_key()) != public_bytes(key) or not proves_key(leaf, key_pem):
-            yield key_mismatch(about, user.client_key or file.path)
+            yield key_mismatch(about, shown(user.client_key or file.path))
     except CRYPTO_ERRORS:
         yield unreadable(about, "its public key is of no known kind")
     if user.client_key_data is not None and file.attributes.mode & _OTHERS:
-        yield key_readable_by_others(about, file.path, file.attributes.mode)
+        yield key_readable_by_others(about, shown(file.path), file.attributes.mode)
 
 
 __all__ = (
@@ -357,9 +354,9 @@ __all__ = (
     "Original",
     "authorities_of",
     "inspect_kubeconfigs",
+    "is_original",
     "is_stale",
-    "matching_files",
-    "may_become_valid",
+    "material",
     "original_of",
     "originals_of",
     "read_kubeconfig",

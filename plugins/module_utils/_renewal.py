@@ -79,12 +79,19 @@ class NewFile:
 
     `link`: it is a symbolic link itself, and its content is where it leads.
     `by`: the user who is not root and in whose folder it is; it is written with that user's rights, and if it cannot be, that is a note.
+    `made_from`: of a copy of a kubeconfig, the SHA-256 of the content of which `data` was made; if it has another one, that is a note, too.
     """
 
     path: str
     data: bytes = field(repr=False)
     link: bool = False
     by: int | None = None
+    made_from: str | None = None
+
+    @property
+    def may_be_left(self) -> bool:
+        """Whether a run goes on, with a note, when it cannot be written: nothing of the node depends on it."""
+        return self.by is not None or self.made_from is not None
 
 
 @dataclass(frozen=True)

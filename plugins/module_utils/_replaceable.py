@@ -63,7 +63,8 @@ def _mount_points(mountinfo: str) -> set[str]:
 
 
 def _access_problem(directory: str) -> str | None:
-    if os.access(directory, os.W_OK | os.X_OK) or not os.path.isdir(directory) or os.statvfs(directory).f_flag & os.ST_RDONLY:
+    writable = os.access(directory, os.W_OK | os.X_OK, effective_ids=True)  # of whom root acts for, if he does
+    if writable or not os.path.isdir(directory) or os.statvfs(directory).f_flag & os.ST_RDONLY:
         return None  # a file system that is mounted read-only is told with the room on it
     return str(explain(OSError(errno.EACCES, ""), "write to", directory))
 

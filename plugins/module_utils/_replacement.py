@@ -34,6 +34,9 @@ if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import NewFile
 
 
+CHANGED = "%s was changed by somebody else while this run prepared. Remedy: run again."
+
+
 class LostBackup(CertopsError):
     """A backup is not what the journal says: no later run can put it back either."""
 
@@ -102,6 +105,13 @@ def put(file: ReplacedFile, data: bytes) -> None:
         raise explain(error, "replace the link", file.path) from error
 
 
+def put_if_unchanged(file: ReplacedFile, data: bytes) -> None:
+    """The same, unless something else lies there than what was backed up. Raises CertopsError."""
+    if content_hash(file.path, file.link) != file.sha256_before:
+        raise CertopsError(CHANGED % file.path)
+    put(file, data)
+
+
 def restore(file: ReplacedFile) -> str | None:
     """Put one back; returns a note when it was left alone because somebody else changed it. Raises CertopsError."""
     _remove_leftover(file)
@@ -143,4 +153,4 @@ def _unlink(path: str) -> None:
         os.unlink(path)
 
 
-__all__ = ("LostBackup", "back_up", "content", "content_hash", "holds", "put", "restore")
+__all__ = ("CHANGED", "LostBackup", "back_up", "content", "content_hash", "holds", "put", "put_if_unchanged", "restore")

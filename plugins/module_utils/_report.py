@@ -165,7 +165,7 @@ def _rank(entry: Result) -> int:
 
 def _plan_line(entry: Result) -> str:
     action = "leave" if entry["action"] == "none" else entry["action"]
-    line = "%s: %s %s: %s" % (entry["host"], action, entry["name"], entry["reason"])
+    line = "%s: %s %s: %s" % (entry["host"], action, _one_line(entry["name"]), entry["reason"])
     if entry["ends_after"] is not None:
         line += "; the new one has %d days" % entry["ends_after"]
     if entry["signed_by"]:

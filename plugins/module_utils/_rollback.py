@@ -163,16 +163,15 @@ def _contents(node: Node, journal: Journal) -> tuple[NewFile, ...]:
     for file in journal.files:
         if file.backup is None:
             continue  # there was no such file; the new one does no harm
-        if file.by is not None and not holds_users(file):
-            continue  # the same, in a user's home
-        if file.by is None and file.path not in own and not file.link and not holds(file, file.sha256_after):
-            continue  # a copy of a kubeconfig that somebody has changed since: the rest of it is theirs
+        is_copy = file.by is not None or (file.path not in own and not file.link)
+        if is_copy and not (holds(file, file.sha256_after) if file.by is None else holds_users(file)):
+            continue  # somebody has changed it since: the rest of it is theirs
         data = read_bounded(file.backup)
         if sha256(data) != file.sha256_before:
             raise CertopsError(
                 "The backup %s is damaged (its hash is not the one in the journal). Remedy: name another run." % file.backup,
             )
-        contents.append(NewFile(file.path, data, file.link, file.by))
+        contents.append(NewFile(file.path, data, file.link, file.by, file.sha256_after if is_copy else None))
     return tuple(contents)
 
 

@@ -90,6 +90,7 @@ def rotate(access: NodeAccess, state: StateFolder, request: Request, limits: Lim
         check_before(access, state, node, made, request.restart, copies.files)
         refuse_unhealthy(access, node, made, request.health_seconds)
         linked = link_warnings(file.path for file in [*unique_files(made), *copies.files] if file.by is None)
+        transaction.together = tuple(copies.written.values())
         kind = journaling.ROTATION if made else journaling.COPIES
         result = commit(access, state, transaction, made, request, kind=kind, recovered=recovered, copies=copies.files)
         valid = [path for path, files in copies.written.items() if not transaction.left.keys() & files]
@@ -273,26 +274,27 @@ def refuse_held(state: StateFolder) -> None:
 def check_before(
     access: NodeAccess, state: StateFolder, node: Node, made: t.Sequence[Renewal], restart: str, copies: t.Sequence[NewFile] = ()
 ) -> None:
-    """Refuse (CertopsError) what can be known before anything is changed; of users' files nothing is."""
+    """Refuse (CertopsError) what can be known before anything is changed. What can be left, such as a copy, is no reason to refuse."""
     problems = ["%s: wait until it has ended, then run again." % sentence for sentence in access.other_tools()]
     for one in made:
         if one.item.action == ACTIVATE and restart != NEVER:
             problem = disk_problem(node, one.item, str(one.item.before["fingerprint_sha256"]))
             if problem:
                 problems.append("%s is not activated, a restarted component could not use it: %s." % (one.item.name, problem))
-    files = [file for file in (*unique_files(made), *copies) if file.by is None]
+    files = [file for file in unique_files(made) if not file.may_be_left]
     problems.extend(replace_problems([file.path for file in files]))
-    problems.extend(room_problems(state, files))
+    problems.extend(room_problems(state, files, copies))
     if problems:
         raise CertopsError("Refused, nothing was changed. " + " ".join(problems))
 
 
-def room_problems(state: StateFolder, files: t.Sequence[NewFile]) -> list[str]:
-    """Why there is no room for new files, backups and journals."""
+def room_problems(state: StateFolder, files: t.Sequence[NewFile], copies: t.Sequence[NewFile] = ()) -> list[str]:
+    """Why there is no room for new files, backups (those of `copies`, too) and journals."""
     size = sum(len(file.data) for file in files)
     directories = sorted({os.path.dirname(file.path) for file in files})
     found = [room_problem(directory, size + _SPARE_BYTES, len(files) + 1) for directory in directories]
-    found.append(room_problem(state.path, 2 * size + _SPARE_BYTES, 2 * len(files) + 10))
+    backed_up = size + sum(len(file.data) for file in copies)
+    found.append(room_problem(state.path, 2 * backed_up + _SPARE_BYTES, 2 * (len(files) + len(copies)) + 10))
     return [problem for problem in found if problem]
 
 

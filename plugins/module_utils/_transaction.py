@@ -24,12 +24,15 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import Proof, disk_problem, prove_item
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, RENEW, RESTART, NewFile
-from ansible_collections.certops.kubernetes.plugins.module_utils._replacement import LostBackup, back_up, content_hash, put, restore
+from ansible_collections.certops.kubernetes.plugins.module_utils._replacement import LostBackup, back_up, put_if_unchanged, restore
 from ansible_collections.certops.kubernetes.plugins.module_utils._users_files import (
-    back_up_users,
+    back_up_copy,
     left_as_it_is,
-    replace_users,
+    put_back_with,
+    replace_copy,
     restore_users,
+    with_mates,
+    without_half_written,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
 
@@ -78,21 +81,23 @@ class Transaction:
         self._limits = limits
         self._stop_requested = stop_requested
         self._worked_before: set[str] = set()  # certificates whose way was seen to work before the change
-        self.left: dict[str, str] = {}  # path of a user's file that was left as it is -> why
+        self.left: dict[str, str] = {}  # path of a user's file, or of a copy, that was left as it is -> why
+        self.together: t.Sequence[frozenset[str]] = ()  # paths of copies' files that are of use only all together
         self.unwell_before: t.Mapping[str, str] = {}  # checks of the node that may fail after the change, because they did before
 
     def prepare(self, journal: Journal, files: t.Sequence[NewFile]) -> Journal:
         """Copy what will be replaced, then write the journal. Nothing is changed yet. Raises CertopsError."""
         replaced = [self._back_up(file, self._backup_root(journal)) for file in files]
-        return self._state.save(dataclasses.replace(journal, state=journaling.PREPARED, files=tuple(filter(None, replaced))))
+        kept = tuple(file for file in replaced if file is not None and file.path not in self.left)
+        return self._state.save(dataclasses.replace(journal, state=journaling.PREPARED, files=kept))
 
     def _back_up(self, file: NewFile, backup_root: str) -> ReplacedFile | None:
-        if file.by is None:
+        if not file.may_be_left:
             return back_up(file, backup_root)
         try:
-            return back_up_users(file, backup_root)
+            return back_up_copy(file, backup_root)
         except CertopsError as error:
-            self.left[file.path] = left_as_it_is(file.path, str(error))
+            self._leave(file.path, left_as_it_is(file.path, str(error)), ())
             return None
 
     def run(self, journal: Journal, files: t.Sequence[NewFile]) -> Outcome:
@@ -119,7 +124,11 @@ class Transaction:
 
     def carry_forward(self, journal: Journal) -> Outcome:
         """End a run whose files are all in place."""
-        return self._or_back(journal, lambda: self._forward(journal))
+        files = journal.files
+        if journal.state == journaling.APPLYING:
+            files, notes = without_half_written(files)
+            self.left.update(notes)
+        return self._or_back(journal, lambda: self._forward(dataclasses.replace(journal, files=files)))
 
     def _or_back(self, journal: Journal, forward: t.Callable[[], Outcome]) -> Outcome:
         try:
@@ -140,17 +149,28 @@ class Transaction:
     def _apply(self, journal: Journal, files: t.Sequence[NewFile]) -> Journal:
         journal = self._go_to(journal, journaling.APPLYING)
         contents = {file.path: file.data for file in files}
-        for replaced in journal.files:
+        copies = {file.path for file in files if file.may_be_left}
+        for index, replaced in enumerate(journal.files):
             signal_name = self._stop_requested()
             if signal_name is not None:
                 raise CertopsError("The run was asked to end (%s) before everything was written." % signal_name)
-            if replaced.by is not None:
-                self._note(replaced, replace_users(replaced, contents[replaced.path]))
-                continue
-            if content_hash(replaced.path, replaced.link) != replaced.sha256_before:
-                raise CertopsError("%s was changed by somebody else while this run prepared. Remedy: run again." % replaced.path)
-            put(replaced, contents[replaced.path])
-        return self._go_to(journal, journaling.APPLIED)
+            if replaced.path in copies:
+                note = None if replaced.path in self.left else replace_copy(replaced, contents[replaced.path])
+                if note is not None:
+                    self._leave(replaced.path, note, journal.files[:index])
+            else:
+                put_if_unchanged(replaced, contents[replaced.path])
+        # What was left is nothing that this run could put back.
+        written = tuple(file for file in journal.files if file.path not in self.left)
+        return self._go_to(dataclasses.replace(journal, files=written), journaling.APPLIED)
+
+    def _leave(self, path: str, note: str, written: t.Sequence[ReplacedFile]) -> None:
+        """Leave a file as it is, and what is of no use without it: of a certificate and its key both are the old ones, or both new."""
+        mates = with_mates(path, self.together)
+        self.left[path] = note
+        for mate in sorted(mates - self.left.keys()):
+            self.left[mate] = left_as_it_is(mate, "It is of no use without %s." % path)
+        self.left.update({file.path: put_back_with(file, path) for file in written if file.path in mates})
 
     def _note(self, replaced: ReplacedFile, note: str | None) -> None:
         if note is not None:

@@ -4,7 +4,7 @@
 
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""Files of users in a node's transaction: backed up, replaced and put back with their owner's rights.
+"""Files of users, and copies of root's, in a node's transaction: backed up, replaced and put back, those of users with their rights.
 
 Their owners may change or exchange them at any moment. So what cannot be done to one of them is a note, and never keeps the node from
 going forward, or back.
@@ -26,6 +26,8 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._files import (
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import ReplacedFile, sha256
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._places import Place, read_place, replace_in_place
+from ansible_collections.certops.kubernetes.plugins.module_utils._replacement import CHANGED, back_up, put_if_unchanged, restore
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import shown_sentence
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import NewFile
@@ -43,6 +45,65 @@ def back_up_users(file: NewFile, backup_root: str) -> ReplacedFile:
         raise explain(error, "back up %s to" % file.path, copy) from error
     known = seen.attributes
     return ReplacedFile(file.path, copy, sha256(seen.data), sha256(file.data), known.mode, known.uid, known.gid, by=file.by)
+
+
+def back_up_copy(file: NewFile, backup_root: str) -> ReplacedFile:
+    """Copy a copy of a kubeconfig, a user's or root's own, under `backup_root`. Raises CertopsError, also when it is not as it was read."""
+    replaced = back_up(file, backup_root) if file.by is None else back_up_users(file, backup_root)
+    if file.made_from not in (None, replaced.sha256_before):
+        raise CertopsError(CHANGED % file.path)
+    return replaced
+
+
+def replace_copy(replaced: ReplacedFile, data: bytes) -> str | None:
+    """Put new content in a user's file, or in a copy of root's; returns a note when it was left as it is."""
+    if replaced.by is not None:
+        return replace_users(replaced, data)
+    try:
+        put_if_unchanged(replaced, data)
+    except CertopsError as error:
+        return left_as_it_is(replaced.path, str(error))
+    return None
+
+
+def restore_copy(replaced: ReplacedFile) -> str | None:
+    """Put a user's file, or a copy of root's, back; returns a note when it was left as it is."""
+    if replaced.by is not None:
+        return restore_users(replaced)
+    try:
+        return restore(replaced)
+    except CertopsError as error:
+        return left_as_it_is(replaced.path, str(error))
+
+
+def with_mates(path: str, together: t.Iterable[frozenset[str]]) -> frozenset[str]:
+    """The files that are of use only all together, as a certificate and its key, among them this one."""
+    found = frozenset((path,))
+    while True:
+        more = found.union(*(files for files in together if files & found))
+        if more == found:
+            return found
+        found = more
+
+
+def put_back_with(replaced: ReplacedFile, path: str) -> str:
+    """Put a file back that was written, since its mate at `path` could not be; returns a note."""
+    problem = restore_copy(replaced)
+    if problem is None:
+        return shown_sentence("The copy %s was put back as it was: it is of no use without %s." % (replaced.path, path))
+    return shown_sentence("%s Then it may not belong to %s any more. Remedy: its owner copies the original again." % (problem, path))
+
+
+def without_half_written(files: t.Sequence[ReplacedFile]) -> tuple[tuple[ReplacedFile, ...], dict[str, str]]:
+    """Of a run that was killed while it wrote: unless all users' files are new, none stays so, since some belong together.
+
+    Returns the files that are new, and notes by path.
+    """
+    users = [file for file in files if file.by is not None]
+    if all(map(holds_users, users)):
+        return tuple(files), {}
+    notes = {file.path: restore_users(file) for file in users}
+    return tuple(file for file in files if file.by is None), {path: note for path, note in notes.items() if note is not None}
 
 
 def replace_users(replaced: ReplacedFile, data: bytes) -> str | None:
@@ -78,8 +139,18 @@ def holds_users(replaced: ReplacedFile) -> bool:
 
 
 def left_as_it_is(path: str, why: str) -> str:
-    """The note."""
-    return "The copy %s was left as it is. %s" % (path, why)
+    """The note, on one line: names in a user's files are as that user wants them."""
+    return shown_sentence("The copy %s was left as it is. %s" % (path, why))
 
 
-__all__ = ("back_up_users", "holds_users", "left_as_it_is", "replace_users", "restore_users")
+__all__ = (
+    "back_up_copy",
+    "back_up_users",
+    "holds_users",
+    "left_as_it_is",
+    "put_back_with",
+    "replace_copy",
+    "restore_users",
+    "with_mates",
+    "without_half_written",
+)

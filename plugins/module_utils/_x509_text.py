@@ -90,10 +90,15 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else "".join("\\%02x" % byte for byte in c.encode("utf-8", "surrogatepass")) for c in text)
 
 
-def shown(text: str) -> str:
-    """What a certificate says, fit for a sentence: one line, and not longer than people read."""
+def shown(text: str, most: int = 200) -> str:
+    """What others wrote, fit for a sentence: one line, and not longer than people read (`most` characters)."""
     text = _printable(text)
-    return "%s…" % text[:200] if len(text) > 200 else text
+    return "%s…" % text[:most] if len(text) > most else text
+
+
+def shown_sentence(text: str) -> str:
+    """The same of a whole message that has such words in it, also paths."""
+    return shown(text, 1000)
 
 
 def render_name(name: t.Any) -> str:
@@ -151,4 +156,5 @@ __all__ = (
     "render_name",
     "render_san",
     "shown",
+    "shown_sentence",
 )

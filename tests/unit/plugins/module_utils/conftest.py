@@ -13,6 +13,7 @@ import os
 
 import pytest
 import yaml
+from ansible_collections.certops.kubernetes.plugins.module_utils import _as_user
 from hypothesis import HealthCheck, settings
 
 # Hypothesis runs all examples of a test inside one use of a fixture such as `loader`: that is what we want.
@@ -20,6 +21,12 @@ SUPPRESSED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthC
 settings.register_profile("gate", deadline=None, max_examples=30, derandomize=True, database=None, suppress_health_check=SUPPRESSED)
 settings.register_profile("thorough", deadline=None, max_examples=3000, database=None, suppress_health_check=SUPPRESSED)
 settings.load_profile(os.environ.get("CERTOPS_HYPOTHESIS", "gate"))
+
+
+@pytest.fixture(autouse=True)
+def fixture_nobody_has_hung(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test is a process of its own for what it knows of users."""
+    monkeypatch.setattr(_as_user, "_HUNG", set())
 
 
 @pytest.fixture(params=["libyaml", "pure"])

@@ -12,8 +12,9 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.certops.kubernetes.plugins.module_utils import _copies
+from ansible_collections.certops.kubernetes.plugins.module_utils import _copied_user, _copies, _rotation, _users_files
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed
 from ansible_collections.certops.kubernetes.plugins.module_utils._rollback import RollbackRequest, roll_back
 from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import Request, predict
@@ -174,3 +175,92 @@ def test_people_s_files_do_not_hold_up_a_renewal(node: FakeNode, home: Path, mon
     result = run(node, "admin.conf", copies=(str(path),))
     assert (result["state"], result["copies"]) == ("committed", [])
     assert any("took longer" in warning for warning in result["warnings"])
+
+
+def test_what_its_owner_writes_meanwhile_stays(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at it and its backup; and it keeps the node from nothing."""
+    path = copy(node, home / "config")
+    real = _rotation.refuse_unhealthy
+
+    def edit(*given: t.Any) -> None:
+        path.write_bytes(path.read_bytes() + b"# a context of mine\n")
+        real(*given)
+
+    monkeypatch.setattr(_rotation, "refuse_unhealthy", edit)
+    before = path.read_bytes()
+    result = run(node, "admin.conf", copies=(str(path),))
+    assert (result["state"], result["copies"]) == ("committed", [])
+    assert path.read_bytes() == before + b"# a context of mine\n"
+    assert any("%s was left as it is. %s was changed" % (path, path) in warning for warning in result["warnings"])
+    assert str(path) not in [file.path for file in node.state.load("run").files]
+
+
+def test_a_copy_of_root_s_that_cannot_be_written_is_left(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node gets its new certificates all the same, and a rollback does not stumble over the copy."""
+    path = copy(node, home / "config")
+    before = path.read_bytes()
+
+    def refuse(*_given: t.Any) -> t.NoReturn:
+        raise CertopsError("Cannot write it. Remedy: look at it.")
+
+    monkeypatch.setattr(_users_files, "put_if_unchanged", refuse, raising=False)
+    result = run(node, "admin.conf", copies=(str(path),))
+    assert (result["state"], result["copies"], path.read_bytes()) == ("committed", [], before)
+    assert back(node)["changed"]
+    assert path.read_bytes() == before
+
+
+def test_a_full_disk_beneath_a_copy_keeps_the_node_from_nothing(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, before = copy(node, home / "config"), node.path("admin.conf").read_bytes()
+
+    def room_problem(directory: str, *_needed: int) -> str | None:
+        return "Cannot write to %s: 5 bytes are free." % directory if directory == str(home) else None
+
+    monkeypatch.setattr(_rotation, "room_problem", room_problem)
+    monkeypatch.setattr(_copied_user, "room_problem", room_problem, raising=False)
+    result = run(node, "admin.conf", copies=(str(path),))
+    assert (result["state"], result["copies"], path.read_bytes()) == ("committed", [], before)
+    assert any("%s was left as it is. Cannot write to" % path in warning for warning in result["warnings"])
+
+
+def test_a_rollback_leaves_what_is_changed_while_it_prepares(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = copy(node, home / "config")
+    run(node, "admin.conf", copies=(str(path),))
+    real = node.state.new_run_id
+
+    def edit(wanted: str) -> str:
+        path.write_bytes(path.read_bytes() + b"# a context of mine\n")
+        return real(wanted)
+
+    monkeypatch.setattr(node.state, "new_run_id", edit)
+    mine = path.read_bytes() + b"# a context of mine\n"
+    result = back(node)
+    assert (result["state"], path.read_bytes()) == ("committed", mine)
+    assert any("%s was left as it is" % path in warning for warning in result["warnings"])
+
+
+def test_nobody_forges_a_warning(node: FakeNode, home: Path) -> None:
+    forged = "x\nThe node was rolled back\x1b[2J"
+    user = parse_kubeconfig(node.path("admin.conf").read_bytes(), "admin.conf").current_user()
+    other = pki.make_leaf(node.authorities["ca"], "x")
+    mixed = {"client-certificate-data": b64(user.client_certificate_data), "client-key-data": b64(other.key_pem)}
+    named = {"client-certificate-data": b64(user.client_certificate_data), "client-key": forged}
+    (home / "a\nb").write_bytes(kubeconfig_of({forged: mixed, "path": named, "y" * 90000: mixed}, forged))
+    (home / "c\nd").write_bytes(b"users: [{name: a}, {name: a}]")
+    for path in home.iterdir():
+        path.chmod(0o644)
+    result = run(node, "admin.conf", copies=(str(home / "*"),))
+    assert result["copies"] == []
+    assert len(result["warnings"]) == 4
+    for warning in result["warnings"]:
+        assert warning.isprintable(), warning
+        assert len(warning) < 2000
+
+
+def test_a_name_that_is_no_text(node: FakeNode, home: Path) -> None:
+    path = copy(node, home / os.fsdecode(b"\xff"))
+    result = run(node, "admin.conf", copies=(str(home / "*"),))
+    assert result["copies"] == [str(path)]
+    assert path.read_bytes() == node.path("admin.conf").read_bytes()
+    assert back(node)["changed"]
+    assert path.read_bytes() == node.path("admin.conf").read_bytes()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import errno
 import os
 import signal
 import stat
@@ -18,6 +17,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from ansible_collections.certops.kubernetes.plugins.module_utils import _copies, _rotation
 from ansible_collections.certops.kubernetes.plugins.module_utils._as_user import as_user
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import sha256
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
@@ -114,47 +114,6 @@ def test_it_is_written_with_her_rights(node: FakeNode, home: Path, monkeypatch: 
     assert path.read_bytes() == b"new"
 
 
-def test_files_that_her_kubeconfig_names(node: FakeNode, home: Path) -> None:
-    user = parse_kubeconfig(node.path("admin.conf").read_bytes(), "admin.conf").current_user()
-    names = {"admin.crt": user.client_certificate_data, "admin.key": user.client_key_data}
-    for name, data in names.items():
-        path = home / ".kube" / name
-        path.write_bytes(data or b"")
-        path.chmod(0o600)
-        give(path)
-    config = home / ".kube" / "config"
-    config.write_bytes(kubeconfig_of({"me": {"client-certificate": "admin.crt", "client-key": "admin.key"}}, "me"))
-    give(config)
-    before = config.read_bytes()
-    assert run(node, "admin.conf", copies=(str(config),))["copies"] == [str(config)]
-    new = parse_kubeconfig(node.path("admin.conf").read_bytes(), "admin.conf").current_user()
-    assert (home / ".kube" / "admin.crt").read_bytes() == new.client_certificate_data != user.client_certificate_data
-    assert (home / ".kube" / "admin.key").read_bytes() == new.client_key_data
-    assert attributes(home / ".kube" / "admin.key") == (JANE, JANES_GROUP, 0o600)
-    assert config.read_bytes() == before
-
-
-def test_a_copy_is_valid_only_when_both_its_files_were_written(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kubeconfig itself is never written here, and what cannot be is known by its name, wherever a link leads meanwhile."""
-    user = parse_kubeconfig(node.path("admin.conf").read_bytes(), "admin.conf").current_user()
-    config, certificate, key = (home / ".kube" / name for name in ("config", "admin.crt", "admin.key"))
-    certificate.write_bytes(user.client_certificate_data or b"")
-    key.write_bytes(user.client_key_data or b"")
-    config.write_bytes(kubeconfig_of({"me": {"client-certificate": "admin.crt", "client-key": "admin.key"}}, "me"))
-    give(config, certificate, key)
-    real = os.replace
-
-    def replace(source: str, target: str, **given: t.Any) -> None:
-        if str(target).endswith("admin.crt"):
-            raise PermissionError(errno.EPERM, "no", str(target))
-        real(source, target, **given)
-
-    monkeypatch.setattr(os, "replace", replace)
-    result = run(node, "admin.conf", copies=(str(config),))
-    assert (result["state"], result["copies"]) == ("committed", [])
-    assert any("%s was left as it is" % certificate in warning for warning in result["warnings"])
-
-
 def test_a_stale_copy_is_made_valid_although_nothing_is_due(node: FakeNode, home: Path) -> None:
     path = copy(node, home)
     run(node, "admin.conf")
@@ -193,6 +152,21 @@ def test_she_cannot_keep_the_node_from_its_renewal(node: FakeNode, home: Path, m
     assert any("%s was left as it is" % path in warning for warning in failed.value.result["warnings"])
     assert node.path("admin.conf").read_bytes() == before
     assert victim.read_bytes() == b"root's"
+
+
+def test_what_she_writes_meanwhile_stays(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = copy(node, home)
+    real = _rotation.refuse_unhealthy
+
+    def edit(*given: t.Any) -> None:
+        path.write_bytes(path.read_bytes() + b"# a context of hers\n")
+        real(*given)
+
+    monkeypatch.setattr(_rotation, "refuse_unhealthy", edit)
+    mine = path.read_bytes() + b"# a context of hers\n"
+    result = run(node, "admin.conf", copies=(str(path),))
+    assert (result["copies"], path.read_bytes()) == ([], mine)
+    assert any("%s was left as it is. %s was changed" % (path, path) in warning for warning in result["warnings"])
 
 
 ATTACKS = ("file", "folder", "home", "temporary")
@@ -329,6 +303,40 @@ def test_what_hangs_is_left() -> None:
     with pytest.raises(CertopsError, match="Cannot read x: it took the user with id 2001 longer than 0.2 s"):
         as_user(JANE, None, "read x", lambda: time.sleep(60) or b"", seconds=0.2)  # type: ignore[func-returns-value]
     assert time.monotonic() - began < 5
+
+
+def test_who_let_us_wait_does_so_once() -> None:
+    """Not once for each of her files, or each of the users in one; others are not left for that."""
+    began = time.monotonic()
+    for _attempt in range(100):
+        with pytest.raises(CertopsError, match="did not end|longer than"):
+            as_user(JANE, None, "read x", lambda: time.sleep(60) or b"", seconds=0.3)  # type: ignore[func-returns-value]
+    assert time.monotonic() - began < 10
+    assert as_user(JANE + 1, None, "read x", lambda: b"x") == b"x"
+
+
+def test_many_users_in_a_file_that_takes_long(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = parse_kubeconfig(node.path("admin.conf").read_bytes(), "admin.conf").current_user()
+    (home / ".kube" / "a.crt").write_bytes(user.client_certificate_data or b"")
+    users = {"u%d" % number: {"client-certificate": "a.crt", "client-key": "a.crt"} for number in range(300)}
+    path = home / ".kube" / "config"
+    path.write_bytes(kubeconfig_of(users, "u1"))
+    give(path, home / ".kube" / "a.crt")
+    monkeypatch.setattr(_copies, "_LONGEST_SECONDS", 0.2)
+    began = time.monotonic()
+    result = run(node, "admin.conf", copies=(str(path),))
+    assert time.monotonic() - began < 15
+    assert any("%s was left as it is. It took too long" % path in warning for warning in result["warnings"])
+
+
+def test_large_copies_do_not_take_the_node_s_room(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = copy(node, home), home / ".kube" / "more"
+    second.write_bytes(first.read_bytes())
+    give(second)
+    monkeypatch.setattr(_copies, "_MOST_BYTES", 100, raising=False)
+    result = run(node, "admin.conf", copies=(str(first), str(second)))
+    assert result["copies"] == [str(first)]
+    assert any("%s was left as it is" % second in warning for warning in result["warnings"])
 
 
 def test_what_hangs_ends_by_itself_when_nobody_waits_for_it_any_more() -> None:

@@ -148,6 +148,17 @@ def test_stale_and_foreign_copies(tree: KubeadmTree, home: Path) -> None:
     assert "certs_rotate_kubeconfig_copies" in stale.remedy
 
 
+def test_what_others_renew_has_no_copies(tree: KubeadmTree, home: Path) -> None:
+    """A rotation leaves copies of it alone, so that they must not be due in each run."""
+    node = tree.discover()
+    theirs = dataclasses.replace(node.credentials["admin.conf"], managed_by="kubelet")
+    node = dataclasses.replace(node, credentials={**node.credentials, "admin.conf": theirs})
+    old = pki.make_leaf(tree.cas["ca"], "kubernetes-admin", organization="kubeadm:cluster-admins", not_after=NOW + timedelta(days=60))
+    path = write(home / "config", kubeconfig_of({"me": embedded(old)}, "me"))
+    found = inspect_kubeconfigs(node, [str(path)], Setting("c", "h", "cp-1", NOW, Thresholds(2, 1)))
+    assert codes(found, "%s#me" % path) == {}
+
+
 def test_the_same_key_is_a_copy_too(tree: KubeadmTree, home: Path) -> None:
     """Even under another subject, such as before a group was added."""
     user = json.loads((tree.kubernetes_dir / "admin.conf").read_bytes())["users"][0]["user"]
@@ -297,3 +308,26 @@ def test_where_others_may_write_nothing_is_read(tree: KubeadmTree, home: Path) -
     found = look(tree, shared / "*" / "config")
     assert found.records == ()
     assert "others may write to" in found.problems[0].message
+
+
+def test_nobody_forges_a_message(tree: KubeadmTree, home: Path) -> None:
+    """By names of users, of files, or of paths in a kubeconfig: each finding is one line, of a length that people read."""
+    pair = pki.make_leaf(tree.cas["ca"], "jane")
+    forged = "x\nadmin.conf on cp-1 has expired\x1b[2J"
+    users = {
+        forged: {**embedded(pair), "client-key-data": embedded(pki.make_leaf(tree.cas["ca"], "x"))["client-key-data"]},
+        "path": {"client-certificate": forged, "client-key": forged},
+        "key": {"client-certificate-data": embedded(pair)["client-certificate-data"], "client-key": forged},
+        "y" * 50000: {"client-certificate": "y" * 50000, "client-key": "z"},
+    }
+    write(home / "config\nforged", kubeconfig_of(users, "path"), 0o644)
+    write(home / "twice\nforged", b"users: [{name: a, user: {}}, {name: a, user: {}}]")
+    (home / "link\nforged").symlink_to("config")
+    found = look(tree, home / "*forged")
+    findings = [*found.problems, *(finding for record in found.records for finding in record.findings)]
+    assert len(findings) >= 6
+    for finding in findings:
+        assert (finding.message + finding.remedy).isprintable(), finding
+        assert len(finding.message) < 3000
+    for record in found.records:
+        assert str(record.not_renewable_because).isprintable()

@@ -51,6 +51,8 @@ def test_a_copy_that_is_older_than_its_original_makes_its_node_due() -> None:
     assert due_hosts([found]) == [one["host"]]
     assert rotation_items([found], one["host"]) == []
     assert plan_lines([found]) == ["%s: copy /root/.kube/config#admin: its original was renewed since it was made" % one["host"]]
+    (line,) = plan_lines([{**found, "name": "/root/.kube/config#x\ncp-2: renew apiserver"}])
+    assert "\n" not in line, "a user in somebody's kubeconfig may have any name"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import typing as t
 
 import pytest
@@ -82,6 +83,11 @@ def test_a_refusal_is_a_sentence(node: FakeNode, capsys: pytest.CaptureFixture[s
         ({"keep_backups": 0}, "keep_backups is 0"),
         ({"stop_timeout_seconds": -1}, "stop_timeout_seconds"),
         ({"restart": "perhaps"}, "restart"),
+        # Only a restart makes that one anew, so that nothing could be proven and everything would be put back.
+        (
+            {"restart": "never", "items": [{"name": "served:127.0.0.1:10259", "action": "restart"}]},
+            "action restart for served:127.0.0.1:10259, but restart is never",
+        ),
     ],
 )
 @pytest.mark.usefixtures("node")
@@ -96,3 +102,13 @@ def test_a_node_without_runs_is_left_alone(node: FakeNode, capsys: pytest.Captur
     result = call(certificate_rollback, capsys, run_id="")
     assert not result["changed"]
     assert node.everything() == before
+
+
+def test_copies_of_any_name(node: FakeNode, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in (b"\xff", b"a\nb"):
+        with open(os.path.join(os.fsencode(home), name), "wb") as stream:
+            stream.write(node.path("admin.conf").read_bytes())
+    done = call(certificate_rotation, capsys, run_id="run", items=[{"name": "admin.conf"}], kubeconfig_copies=["%s/*" % home])
+    assert len(done["copies"]) == 2
