@@ -43,6 +43,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Credential, Node
 
 KUBELET_CREDENTIAL = "kubelet-client"
+KUBELET_CONF = "kubelet.conf"  # the credential's name where the kubeconfig embeds its certificate
 OWN_NODE = "node"  # the check's name, as on nodes with an API server
 
 _TIMEOUT_SECONDS = 5.0
@@ -168,6 +169,7 @@ def has_own_identity(node: Node) -> bool:
 
 
 __all__ = (
+    "KUBELET_CONF",
     "KUBELET_CREDENTIAL",
     "ask_signer",
     "check_node_itself",

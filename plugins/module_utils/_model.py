@@ -132,7 +132,7 @@ class Reader:
     component: str
     reload: str  # hot | restart | self
     in_use: str  # true | false | unknown
-    proof: str  # handshake | identity | inode | process_age | path_works | none
+    proof: str  # handshake | identity | inode | process_age | metrics | path_works | none
 
 
 @dataclass(frozen=True)

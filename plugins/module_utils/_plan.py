@@ -281,7 +281,7 @@ def _renewal_worth_it(due: str, limits: _Limits, code: str = "due") -> tuple[str
 
 def stale_readers(record: Record) -> list[str]:
     """Components that are shown to have an older certificate than the one on disk."""
-    return [reader["component"] for reader in record["readers"] if reader["reload"] != "self" and reader["in_use"] == "false"]
+    return [reader["component"] for reader in record["readers"] if reader["in_use"] == "false"]
 
 
 def _activation(pending: list[str], restart: str) -> tuple[str, str, str]:
@@ -301,8 +301,7 @@ def _restarts(record: Record, restart: str, action: str) -> list[str]:
         return []
     if action == "restart":
         return [record["component"]]
-    # Who renews it itself has another one in memory, and learns of what we wrote when it starts; there is nothing of its own to activate.
-    readers = [reader for reader in record["readers"] if action == "renew" or reader["reload"] != "self"]
+    readers = record["readers"]
     if restart == "auto" and action == "renew":
         readers = [reader for reader in readers if reader["reload"] in ("restart", "self")]
     elif restart == "auto":

@@ -194,7 +194,8 @@ certificates:
       type: str
       sample: "true"
     proof:
-      description: How that is known; V(handshake), V(identity), V(inode), V(process_age), V(path_works) or V(none).
+      description: How that is known; V(handshake), V(identity), V(inode), V(process_age), V(metrics), V(path_works) or
+        V(none).
       type: str
       sample: handshake
     message:

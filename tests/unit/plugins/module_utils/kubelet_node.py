@@ -11,12 +11,12 @@ import os
 import typing as t
 from datetime import datetime, timedelta, timezone
 
-from ansible_collections.certops.kubernetes.plugins.module_utils._model import Credential, Node, Record
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import Credential, Node, Reader, ReaderSpec, Record
 from ansible_collections.certops.kubernetes.plugins.module_utils._node_access import NodeAccess
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import load_private_key, parse_certificates
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_request import grant_request
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import pki
-from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_node import FakeNode
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_node import KUBELET, FakeNode
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +61,22 @@ class KubeletNode(FakeNode):
         """The node as it is now."""
         node = super().discover()
         return dataclasses.replace(node, credentials={**node.credentials, CLIENT: self._with_kubelet(self.credential(CLIENT))})
+
+    def start(self, component: str) -> None:
+        """A kubelet reads its certificate then."""
+        super().start(component)
+        if component == KUBELET:
+            self.loaded[component, CLIENT] = self.on_disk(CLIENT)
+
+    def _reader(self, name: str, spec: ReaderSpec) -> Reader:
+        if name != CLIENT or KUBELET not in self.processes:
+            return super()._reader(name, spec)
+        has_it = self.loaded[KUBELET, CLIENT] == self.on_disk(CLIENT)
+        return Reader(KUBELET, spec.reload, "true" if has_it else "false", "process_age")
+
+    def reader_states(self, name: str) -> list[str]:
+        """Also of the kubelet."""
+        return [self._reader(name, spec).in_use for spec in self._with_kubelet(self.credential(name)).readers]
 
     def inspect(self, node: Node) -> list[Record]:
         """With the kubelet's."""

@@ -14,6 +14,8 @@ from datetime import timedelta
 
 import pytest
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._node_access import ClientProof
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import Wanted
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed
 from ansible_collections.certops.kubernetes.plugins.module_utils._rollback import RollbackRequest, predict_rollback, roll_back
 from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import Request, predict, rotate
@@ -54,6 +56,29 @@ def test_the_cluster_signs_and_the_link_leads_to_a_new_file(node: KubeletNode) -
     assert not key_matches(leaf, load_private_key(old, "old"))
     assert node.restarts == [KUBELET]
     assert len(node.pems()) == 3
+
+
+def test_one_that_was_left_pending_is_restarted_by_the_next_run(node: KubeletNode) -> None:
+    """Nothing is renewed again for that."""
+    result = run(node, CLIENT, restart="never")
+    assert [component["action"] for component in result["components"]] == ["pending"]
+    assert node.restarts == []
+    led, renewed = os.readlink(node.link), node.on_disk(CLIENT)
+    assert node.reader_states(CLIENT) == ["false"]
+    result = run(node, items=(Wanted(CLIENT, "activate", renewed),))
+    assert node.restarts == [KUBELET]
+    assert (os.readlink(node.link), node.on_disk(CLIENT)) == (led, renewed)
+    assert [(one["in_use"], one["proof"]) for one in result["certificates"]] == [("true", "process_age")]
+
+
+def test_that_it_has_it_is_not_enough_where_the_api_can_be_asked(node: KubeletNode) -> None:
+    node.proofs[CLIENT] = lambda _fingerprint: ClientProof("true", "identity")
+    result = run(node, CLIENT)
+    assert [(one["in_use"], one["proof"]) for one in result["certificates"]] == [("true", "identity")]
+    before = node.on_disk(CLIENT)
+    node.proofs[CLIENT] = lambda wanted: ClientProof("true" if wanted == before else "false", "identity", "not accepted")
+    with pytest.raises(RotationFailed, match="kubelet does not use the certificate kubelet-client"):
+        run(node, CLIENT)
 
 
 def test_an_rsa_key_asks_for_encipherment_too(tmp_path: Path) -> None:
