@@ -43,7 +43,7 @@ class Proof:
 
 def disk_problem(node: Node, item: Item, fingerprint: str) -> str | None:
     """Why what lies on disk is not the certificate with this fingerprint, with its key and under its CA; None when it is."""
-    credential = node.credentials.get(item.name)
+    credential = node.credential(item.name)
     if credential is None:
         return "%s is not found on this node any more" % item.name
     try:

@@ -78,6 +78,7 @@ class NewFile:
     """What a file will hold. `path` has its symbolic links followed. The content may be a private key: never shown.
 
     `link`: it is a symbolic link itself, and its content is where it leads.
+    `gone`: there will be none.
     `by`: the user who is not root and in whose folder it is; it is written with that user's rights, and if it cannot be, that is a note.
     """
 
@@ -85,14 +86,16 @@ class NewFile:
     data: bytes = field(repr=False)
     link: bool = False
     by: int | None = None
+    gone: bool = False
 
 
 @dataclass(frozen=True)
 class Renewal:
-    """A certificate before and after, and the files to write for it, the key first."""
+    """A certificate before and after, and the files to write for it, the key first; `note` is a sentence for the user, or empty."""
 
     item: Item
     files: tuple[NewFile, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)

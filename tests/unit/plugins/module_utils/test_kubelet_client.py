@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import json
 import os
 import stat
 import typing as t
@@ -26,6 +28,8 @@ from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.kube
 
 if t.TYPE_CHECKING:
     from pathlib import Path
+
+    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Credential
 
 YEAR = 365 * 86400
 
@@ -182,6 +186,50 @@ def test_no_way_back_to_a_file_that_is_gone(node: KubeletNode) -> None:
     with pytest.raises(CertopsError, match="cannot be used"):
         predict_rollback(node.access(), node.state, RollbackRequest(None, "back"))
     assert os.readlink(node.link) == led
+
+
+class PairNode(KubeletNode):
+    """The kubelet's certificate and key lie in files of their own."""
+
+    def __init__(self, root: Path) -> None:
+        """Write them."""
+        self.cert, self.key = (root / "kubernetes" / "kubelet" / ("kubelet-client" + suffix) for suffix in (".crt", ".key"))
+        super().__init__(root)
+        self.cert.write_bytes(self.pair.cert_pem)
+        self.key.write_bytes(self.pair.key_pem)
+        self.start(KUBELET)
+
+    def credential(self, name: str) -> Credential:
+        """As discovery finds it."""
+        found = super().credential(name)
+        return dataclasses.replace(found, cert_path=str(self.cert), key_path=str(self.key)) if name == CLIENT else found
+
+
+def test_a_key_that_is_kept_is_not_written(tmp_path: Path) -> None:
+    """Or a run that was stopped could not be told from one that was put back."""
+    node = PairNode(tmp_path)
+    before, key = node.on_disk(CLIENT), node.key.stat()
+    run(node, CLIENT, keep_private_key=True)
+    assert node.on_disk(CLIENT) != before
+    assert (node.key.stat().st_ino, node.key.stat().st_mtime_ns) == (key.st_ino, key.st_mtime_ns)
+    assert [file.path for file in node.state.load("run").files] == [str(node.cert)]
+
+
+def test_without_a_ca_on_the_node_the_kubeconfigs_is_taken(node: KubeletNode) -> None:
+    found = node.discover()
+    without = {name: one for name, one in found.credentials.items() if name != "ca"}
+    access = dataclasses.replace(node.access(), discover=lambda: dataclasses.replace(found, credentials=without))
+    wanted = (Wanted(CLIENT, "renew", node.on_disk(CLIENT)),)
+    with pytest.raises(CertopsError, match=r"nothing was changed. kubelet-client: .*kubelet.conf"):
+        rotate(access, node.state, Request("run", wanted, health_seconds=1.0), LIMITS)
+    ca = base64.b64encode(node.authorities["ca"].cert_pem).decode()
+    document = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "k"}}],
+        "clusters": [{"name": "k", "cluster": {"certificate-authority-data": ca}}],
+    }
+    node.path("kubelet.conf").write_text(json.dumps(document))
+    assert rotate(access, node.state, Request("run", wanted, health_seconds=1.0), LIMITS)["state"] == "committed"
 
 
 def test_killed_at_any_step_the_next_run_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,6 +182,13 @@ def test_a_kubelet_that_is_shown_to_have_an_older_one_is_activated() -> None:
     assert entry(record("kubelet-client", 300, readers=[reader("kubelet", "self", "unknown")]))["action"] == "none"
 
 
+def test_the_reason_says_that_what_is_embedded_is_converted() -> None:
+    made = entry(record("kubelet.conf", 3, readers=[reader("kubelet", "self", "unknown")]))
+    assert (made["action"], made["code"], made["restarts"]) == ("renew", "due", ["kubelet"])
+    assert made["reason"].endswith("; it is embedded, and will be in kubelet-client-current.pem, which the kubelet can renew")
+    assert "embedded" not in entry(record("kubelet.conf", 300))["reason"]
+
+
 def test_a_due_certificate_is_renewed_rather_than_activated() -> None:
     """One restart serves both."""
     assert entry(record("scheduler.conf", 10, readers=[STALE]))["action"] == "renew"
