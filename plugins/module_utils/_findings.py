@@ -119,7 +119,9 @@ def served_differs(about: About, path: str) -> Finding:
 
 def process_has_older_file(about: About, component: str, proof: str) -> Finding:
     """A process still works with what the file was before."""
-    why = "its mount still shows the file that was replaced" if proof == "inode" else "the file was written after it started"
+    why = {"inode": "its mount still shows the file that was replaced", "metrics": "its metrics tell another end"}.get(
+        proof, "the file was written after it started"
+    )
     return Finding(
         "process_has_older_file",
         WARNING,

@@ -35,6 +35,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._findings impor
 from ansible_collections.certops.kubernetes.plugins.module_utils._further_records import further_records
 from ansible_collections.certops.kubernetes.plugins.module_utils._in_memory import PREFIX, is_made_at_start, loopback_endpoints
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_findings import rotation_findings
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_use import kubelet_readers
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import KUBELET
 from ansible_collections.certops.kubernetes.plugins.module_utils._material import (
     Material,
@@ -173,6 +174,7 @@ def _file_record(inspection: _Inspection, credential: Credential, served: Served
     )
     fingerprint = material.facts.fingerprint_sha256 if material.facts else None
     readers = readers_of(credential, inspection.found, fingerprint, served)
+    readers = kubelet_readers(readers, credential, inspection.found, inspection.materials)
     findings = (
         *_file_findings(inspection, credential, material, about),
         *_key_findings(credential, material, about),

@@ -82,7 +82,7 @@ class ReplacedFile:
     path: str
     backup: str | None  # None: there was no such file
     sha256_before: str | None
-    sha256_after: str
+    sha256_after: str | None  # None: it is removed
     mode: int
     uid: int
     gid: int

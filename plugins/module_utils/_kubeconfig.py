@@ -27,10 +27,14 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._yaml_nodes imp
     compose,
     decode_utf8,
     mapping_entry,
+    mapping_pair,
 )
 
 _CERTIFICATE = "client-certificate-data"
 _KEY = "client-key-data"
+_FILES = {_CERTIFICATE: "client-certificate", _KEY: "client-key"}
+
+_PLAIN_PATH = re.compile(r"/[\w./@+-]*\Z", re.ASCII)  # needs no quotes in YAML, and no escape within them
 
 # What may stand in front of a scalar and belongs to its node: an anchor, a tag.
 _NODE_PROPERTIES = re.compile(r"(?:[&!]\S*\s+)*")
@@ -267,23 +271,70 @@ def replace_user_credentials(data: bytes, user: str, certificate_pem: bytes, key
     Comments, order, quoting, line ends and anchors stay. Raises CertopsError if the user does not have both embedded, if a
     YAML alias shares them with another place, or if the file is not a kubeconfig.
     """
+    document, path = _user_to_change(data, user, source)
+    pieces = {}
+    values = {}
+    for key, pem in ((_CERTIFICATE, certificate_pem), (_KEY, key_pem)):
+        node = _scalar_to_replace(path, user, key, source)
+        values[node.number] = base64.b64encode(pem).decode("ascii")
+        pieces[node.start, node.end] = _spelled_like(document, node, values[node.number])
+    changed = _with_pieces(document, data, pieces)
+    _check_outcome(document, changed, values, source)
+    return changed
+
+
+def name_user_file(data: bytes, user: str, file: str, source: str) -> bytes:
+    """The kubeconfig with a user that names `file` (an absolute path) as client certificate and key instead of embedding them.
+
+    Every other byte stays, as with `replace_user_credentials`. Raises CertopsError for the same reasons, and if the user has paths
+    already, or the file's name or the way in which the keys are written would need more than an exchange of words.
+    """
+    document, path = _user_to_change(data, user, source)
+    if not _PLAIN_PATH.match(file):
+        raise CertopsError("The path %s cannot be written into %s as it is." % (file, source))
+    pieces = {}
+    values = {}
+    for key, name in _FILES.items():
+        node = _scalar_to_replace(path, user, key, source)
+        pair = mapping_pair(path[-1], key, source)
+        if mapping_pair(path[-1], name, source) is not None or pair is None or pair[0].shared:
+            raise CertopsError("The user %s of %s has a %s beside the embedded one, or an alias for it." % (user, source, name))
+        values.update({pair[0].number: name, node.number: file})
+        pieces[pair[0].start, pair[0].end] = _spelled_like(document, pair[0], name)
+        pieces[node.start, node.end] = _on_one_line(document, node, file)
+    changed = _with_pieces(document, data, pieces)
+    _check_outcome(document, changed, values, source)
+    now = parse_kubeconfig(changed, source).users[user]
+    if (now.client_certificate, now.client_key) != (file, file):  # a block's line end would belong to the path
+        raise CertopsError("%s is written in a way that cannot be changed safely. Write it in plain YAML." % source)
+    return changed
+
+
+def _user_to_change(data: bytes, user: str, source: str) -> tuple[YamlDocument, list[YamlNode]]:
+    """The document, and the nodes from the list of users to the user's own mapping."""
     document = compose(decode_utf8(data, source), source)
     path = _Reader(source).entries(_root(document, source), "users", "user").get(user)
     if path is None:
         raise CertopsError("%s has no user %s." % (source, user))
-    pieces = {}
-    values = {}
-    for key, pem in ((_CERTIFICATE, certificate_pem), (_KEY, key_pem)):
-        node = _scalar_to_replace([*path[:2], _body(path)], user, key, source)
-        values[node.number] = base64.b64encode(pem).decode("ascii")
-        pieces[node.start, node.end] = _spelled_like(document, node, values[node.number])
+    return document, [*path[:2], _body(path)]
+
+
+def _on_one_line(document: YamlDocument, node: YamlNode, value: str) -> str:
+    """As `_spelled_like`, but a block becomes a plain scalar: it would end with a line end."""
+    if node.style not in ("|", ">"):
+        return _spelled_like(document, node, value)
+    raw = document.text[node.start : node.end]
+    match = _NODE_PROPERTIES.match(raw)
+    return (match.group() if match else "") + value + raw[len(raw.rstrip()) :]
+
+
+def _with_pieces(document: YamlDocument, data: bytes, pieces: t.Mapping[tuple[int, int], str]) -> bytes:
+    """The text with these pieces, each between two of its offsets, as the bytes of a file that begins as `data` does."""
     text = document.text
     for (start, end), piece in sorted(pieces.items(), reverse=True):
         text = text[:start] + piece + text[end:]
     bom = codecs.BOM_UTF8 if data.startswith(codecs.BOM_UTF8) else b""
-    changed = bom + text.encode("utf-8")
-    _check_outcome(document, changed, values, source)
-    return changed
+    return bom + text.encode("utf-8")
 
 
 __all__ = (
@@ -291,6 +342,7 @@ __all__ = (
     "Context",
     "Kubeconfig",
     "UserCredential",
+    "name_user_file",
     "parse_kubeconfig",
     "replace_user_credentials",
 )

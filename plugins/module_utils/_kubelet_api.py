@@ -35,14 +35,18 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import C
 from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credentials import (
     Identity,
     embedded_or_file,
+    identity_from_kubeconfig,
     identity_from_pair,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._verdict import Check, blame
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import parse_certificates
 
 if t.TYPE_CHECKING:
-    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Credential, Node
+    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node
 
 KUBELET_CREDENTIAL = "kubelet-client"
+KUBELET_CONF = "kubelet.conf"  # the credential's name where the kubeconfig embeds its certificate
+KUBELETS = (KUBELET_CREDENTIAL, KUBELET_CONF)  # a kubelet with rotation uses the first where it has both
 OWN_NODE = "node"  # the check's name, as on nodes with an API server
 
 _TIMEOUT_SECONDS = 5.0
@@ -66,17 +70,47 @@ def kubelet_kubeconfig(node: Node) -> str:
 
 def kubelet_client(node: Node, timeout: float = _TIMEOUT_SECONDS) -> ApiClient:
     """A client of the kubelet's API server with what lies on disk as its client certificate. Raises CertopsError."""
-    credential = node.credentials.get(KUBELET_CREDENTIAL)
-    if credential is None or credential.key_path is None:
-        raise CertopsError("this node's kubelet has no client certificate of its own")
+    pair = own_identity(node, datetime.now(timezone.utc))
     path = kubelet_kubeconfig(node)
     cluster = parse_kubeconfig(read_bounded(path), path).current_cluster()
     if cluster.server is None:
         raise CertopsError("%s names no server. Remedy: repair it, or make this node join again." % path)
-    pair = identity_from_pair(credential.cert_path, credential.key_path)
     ca_pem = embedded_or_file(cluster.ca_data, cluster.ca_file, path)
     identity = Identity(pair.source, pair.certificate_pem, pair.private_key_pem, ca_pem)
     return ApiClient(address_of_url(cluster.server), identity, ca_pem=ca_pem, timeout=timeout)
+
+
+def own_identity(node: Node, now: datetime) -> Identity:
+    """The client certificate that the kubelet has in files or in its kubeconfig, one that is valid rather than one that has expired.
+
+    Raises CertopsError where there is none that can be read.
+    """
+    found, reasons = [], []
+    for credential in [node.credentials[name] for name in KUBELETS if name in node.credentials]:
+        try:
+            embedded = credential.kind == "kubeconfig"
+            path = credential.cert_path
+            identity = identity_from_kubeconfig(path) if embedded else identity_from_pair(path, str(credential.key_path))
+            identity.not_after()
+            found.append(identity)
+        except CertopsError as error:
+            reasons.append(error)
+    if not found:
+        raise reasons[0] if reasons else CertopsError("this node's kubelet has no client certificate of its own")
+    return next((identity for identity in found if not identity.expired(now)), found[0])
+
+
+def trusted_authorities(node: Node) -> list[t.Any]:
+    """The CAs of which the cluster's signer may be one: this node's file, else those of the kubelet's kubeconfig. Raises CertopsError."""
+    ca = node.credentials.get("ca")
+    if ca is not None:
+        return parse_certificates(read_bounded(ca.cert_path), ca.cert_path)
+    path = kubelet_kubeconfig(node)
+    cluster = parse_kubeconfig(read_bounded(path), path).current_cluster()
+    data = embedded_or_file(cluster.ca_data, cluster.ca_file, path)
+    if data is None:
+        raise CertopsError("no CA was found on this node, neither the kubelet's clientCAFile nor one in %s" % path)
+    return parse_certificates(data, path)
 
 
 def ask_signer(node: Node, request_pem: bytes, usages: t.Sequence[str], seconds: int) -> bytes:
@@ -105,8 +139,8 @@ def _remove_request(node: Node, client: ApiClient, name: str) -> None:
             return
 
 
-def identity_problem(node: Node, fingerprint: str) -> tuple[str, str, str]:
-    """Whether the kubelet, as the cluster sees it, is the client with this certificate: (in_use, proof, message).
+def identity_problem(node: Node, fingerprint: str | None) -> tuple[str, str, str]:
+    """Whether the kubelet, as the cluster sees it, is the client with this certificate (None: with any): (in_use, proof, message).
 
     What lies on disk is shown to the API server, which says whom it sees; and the kubelet must have renewed its node's Lease since it
     started, which it can only with what it read then. Raises CertopsError when that cannot be asked.
@@ -117,7 +151,7 @@ def identity_problem(node: Node, fingerprint: str) -> tuple[str, str, str]:
         own = "system:node:%s" % node.name
         if user != own:
             return "false", "identity", "the API server sees %s, not %s" % (user, own)
-        if credential_id not in (None, "X509SHA256=%s" % fingerprint):
+        if fingerprint is not None and credential_id not in (None, "X509SHA256=%s" % fingerprint):
             return "false", "identity", "the API server saw %s, expected X509SHA256=%s" % (credential_id, fingerprint)
         problem = _lease_problem(client, node)
     except ApiError as error:
@@ -126,7 +160,7 @@ def identity_problem(node: Node, fingerprint: str) -> tuple[str, str, str]:
         raise
     if problem:
         return "false", "identity", problem
-    return "true", "identity" if credential_id else "path_works", ""
+    return "true", "identity" if credential_id and fingerprint else "path_works", ""
 
 
 def _lease_problem(client: ApiClient, node: Node) -> str | None:
@@ -162,12 +196,13 @@ def check_node_itself(node: Node, now: datetime, expired: t.Sequence[str]) -> Ch
 
 
 def has_own_identity(node: Node) -> bool:
-    """Whether this node's kubelet is a client of a cluster with a certificate in a file."""
-    credential: Credential | None = node.credentials.get(KUBELET_CREDENTIAL)
-    return credential is not None and node.name is not None
+    """Whether this node's kubelet is a client of a cluster with a certificate of its own."""
+    return node.credential(KUBELET_CONF) is not None and node.name is not None
 
 
 __all__ = (
+    "KUBELETS",
+    "KUBELET_CONF",
     "KUBELET_CREDENTIAL",
     "ask_signer",
     "check_node_itself",
@@ -175,4 +210,6 @@ __all__ = (
     "identity_problem",
     "kubelet_client",
     "kubelet_kubeconfig",
+    "own_identity",
+    "trusted_authorities",
 )

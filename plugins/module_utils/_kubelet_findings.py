@@ -25,8 +25,9 @@ if t.TYPE_CHECKING:
 
 _CLIENT, _EMBEDDED = "kubelet-client", "kubelet.conf"
 _CONVERT = (
-    "Let the user of that kubeconfig name kubelet-client-current.pem in the kubelet's --cert-dir as client-certificate and client-key "
-    "(kubeadm init phase kubelet-finalize does it), and restart the kubelet."
+    "Let the user of that kubeconfig name kubelet-client-current.pem in the kubelet's --cert-dir as client-certificate and client-key: "
+    "certops.kubernetes.rotate does it when it renews this one (certs_rotate_select \"[?name=='kubelet.conf']\" with certs_rotate_force "
+    "at once); or kubeadm init phase kubelet-finalize, and restart the kubelet."
 )
 
 

@@ -113,6 +113,10 @@ class Credential:
     rotated: bool | None = None  # whether that is switched on there; None: it has no such switch
 
 
+# What a run has moved: certificates by the name that they had, with the name that they have since.
+MOVED = {"kubelet.conf": "kubelet-client"}
+
+
 @dataclass(frozen=True)
 class Node:
     """What was discovered on a node."""
@@ -124,6 +128,10 @@ class Node:
     credentials: dict[str, Credential] = field(default_factory=dict)
     problems: tuple[Finding, ...] = ()  # what could not be discovered (garbage in a manifest, for example)
 
+    def credential(self, name: str) -> Credential | None:
+        """A credential by its name, or by the one that it had before a run moved it into files of its own."""
+        return self.credentials.get(name) or self.credentials.get(MOVED.get(name, name))
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -132,7 +140,7 @@ class Reader:
     component: str
     reload: str  # hot | restart | self
     in_use: str  # true | false | unknown
-    proof: str  # handshake | identity | inode | process_age | path_works | none
+    proof: str  # handshake | identity | inode | process_age | metrics | path_works | none
 
 
 @dataclass(frozen=True)
@@ -174,6 +182,7 @@ class Record:
 
 
 __all__ = (
+    "MOVED",
     "SCHEMA_VERSION",
     "CertopsError",
     "Component",

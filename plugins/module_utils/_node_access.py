@@ -30,7 +30,12 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._documents impo
 from ansible_collections.certops.kubernetes.plugins.module_utils._etcd import etcd_servers, members_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._health import Health, check_health
 from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import Thresholds, inspect_node
-from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_api import KUBELET_CREDENTIAL, ask_signer, identity_problem
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_api import (
+    KUBELET_CREDENTIAL,
+    KUBELETS,
+    ask_signer,
+    identity_problem,
+)
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._other_tools import (
     running_kubeadm,
@@ -134,14 +139,16 @@ def client_proof(node: Node, name: str, fingerprint: str) -> ClientProof:
 
     The API server tells a client's certificate since Kubernetes 1.32 (`apiserver/pkg/authentication/request/x509`, credential-id).
     """
-    credential = node.credentials.get(name)
+    credential = node.credential(name)
     if credential is None:
         return UNKNOWN
     try:
         if credential.kind == "pair" and credential.presented_to == "etcd":
             return _etcd_proof(node, credential)
-        if name == KUBELET_CREDENTIAL:
-            return ClientProof(*identity_problem(node, fingerprint))
+        if name in KUBELETS:
+            # Beside a file, what kubelet.conf embeds is not what is shown.
+            shown = credential.name == KUBELET_CREDENTIAL or KUBELET_CREDENTIAL not in node.credentials
+            return ClientProof(*identity_problem(node, fingerprint if shown else None))
         if "kube-apiserver" not in node.components:
             return UNKNOWN
         if credential.kind == "kubeconfig" and credential.component == "user":

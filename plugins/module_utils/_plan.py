@@ -30,6 +30,9 @@ RESTORE = "restore"  # what a rollback does to a certificate
 _BEHIND_THE_FIRST = re.compile(r"\[\d+\]\Z")
 COPY = "copy"  # what is done to a copy of a kubeconfig that is older than its original on the same node
 
+_EMBEDDED = "kubelet.conf"
+_CONVERTED = "; it is embedded, and will be in kubelet-client-current.pem, which the kubelet can renew"
+
 Record = t.Mapping[str, t.Any]
 Entry = t.Dict[str, t.Any]
 
@@ -70,7 +73,7 @@ def _granted(record: Record, signers_grant: t.Sequence[int]) -> list[int]:
 
     Where no host of the run knows, it is taken to give what it gave last time.
     """
-    if record["name"] != "kubelet-client" or (record["seconds_left"] or 0) <= 0:
+    if record["name"] not in ("kubelet-client", _EMBEDDED) or (record["seconds_left"] or 0) <= 0:
         return []
     return list(signers_grant) or [record["lifetime_days"] * DAY]
 
@@ -152,6 +155,8 @@ class _Limits(t.NamedTuple):
 
 def _entry(record: Record, policy: t.Mapping[str, t.Any], limits: _Limits, selected: bool, signer: str | None) -> Entry:
     action, code, reason = _decision(record, policy, limits, selected, signer)
+    if action == "renew" and record["name"] == _EMBEDDED:
+        reason += _CONVERTED
     return {
         "host": record["host"],
         "node": record["node"],
@@ -281,7 +286,7 @@ def _renewal_worth_it(due: str, limits: _Limits, code: str = "due") -> tuple[str
 
 def stale_readers(record: Record) -> list[str]:
     """Components that are shown to have an older certificate than the one on disk."""
-    return [reader["component"] for reader in record["readers"] if reader["reload"] != "self" and reader["in_use"] == "false"]
+    return [reader["component"] for reader in record["readers"] if reader["in_use"] == "false"]
 
 
 def _activation(pending: list[str], restart: str) -> tuple[str, str, str]:
@@ -301,8 +306,7 @@ def _restarts(record: Record, restart: str, action: str) -> list[str]:
         return []
     if action == "restart":
         return [record["component"]]
-    # Who renews it itself has another one in memory, and learns of what we wrote when it starts; there is nothing of its own to activate.
-    readers = [reader for reader in record["readers"] if action == "renew" or reader["reload"] != "self"]
+    readers = record["readers"]
     if restart == "auto" and action == "renew":
         readers = [reader for reader in readers if reader["reload"] in ("restart", "self")]
     elif restart == "auto":

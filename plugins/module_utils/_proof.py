@@ -12,6 +12,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import read_bounded
+from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import SELF
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import look_at
 from ansible_collections.certops.kubernetes.plugins.module_utils._restarts import readers_of
@@ -42,7 +43,7 @@ class Proof:
 
 def disk_problem(node: Node, item: Item, fingerprint: str) -> str | None:
     """Why what lies on disk is not the certificate with this fingerprint, with its key and under its CA; None when it is."""
-    credential = node.credentials.get(item.name)
+    credential = node.credential(item.name)
     if credential is None:
         return "%s is not found on this node any more" % item.name
     try:
@@ -70,20 +71,25 @@ def prove_item(access: NodeAccess, node: Node, records: t.Sequence[Record], item
     """The best proof that there is for each reader of a certificate, and the sum of them."""
     readers = [(reader.component, reader.reload, reader.in_use, reader.proof) for reader in readers_of(records, item.name)]
     message = ""
-    if not readers or any(in_use == "unknown" for _component, _reload, in_use, _proof in readers):
+    if not readers or any(_wants_more(reload, in_use) for _component, reload, in_use, _proof in readers):
         way = access.client_proof(node, item.name, fingerprint)
         message = way.message
         if not readers:
             return Proof(item.name, way.in_use, way.proof, (), message)
         readers = [
             (component, reload, way.in_use, way.proof)
-            if in_use == "unknown" and way.in_use != "unknown"
+            if _wants_more(reload, in_use) and way.in_use != "unknown"
             else (component, reload, in_use, proof)
             for component, reload, in_use, proof in readers
         ]
     in_use = _sum_of([reader[2] for reader in readers])
     proof = next(reader[3] for reader in readers if reader[2] == in_use)
     return Proof(item.name, in_use, proof, tuple(readers), message)
+
+
+def _wants_more(reload: str, in_use: str) -> bool:
+    """Of a client that renews itself, that it has the certificate does not say yet that the server takes it."""
+    return in_use == "unknown" or (reload == SELF and in_use == "true")
 
 
 def _sum_of(states: t.Sequence[str]) -> str:

@@ -23,7 +23,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Component, Credential, Endpoint, Node, ReaderSpec
 
 # A process' start is known to a hundredth of a second, the clock's steps are not: nearer than this, nothing is claimed.
-_CLOCK_TOLERANCE = 1.0  # seconds
+CLOCK_TOLERANCE = 1.0  # seconds
 
 # What each address of the node was found to serve: SHA-256 of the certificate, None where it could not be seen.
 Served = t.Mapping["Endpoint", t.Optional[str]]
@@ -76,12 +76,12 @@ def restart_evidence(component: Component, container_path: str, proc: str = "/pr
 
 def _older_than_process(started_at: float, mtime: float, ctime: float, *, trust_inode: bool) -> str:
     """Whether a process that started then has read what is in the file now: true, false or unknown. Unix times, which never run over."""
-    if mtime > started_at + _CLOCK_TOLERANCE:
+    if mtime > started_at + CLOCK_TOLERANCE:
         return "false"
     if trust_inode:
         return "true"
     # A copy that keeps its times (cp -p, tar) looks old: the inode's own change time gives it away, but chmod changes that one too.
-    return "true" if max(mtime, ctime) < started_at - _CLOCK_TOLERANCE else "unknown"
+    return "true" if max(mtime, ctime) < started_at - CLOCK_TOLERANCE else "unknown"
 
 
-__all__ = ("Served", "readers_of", "restart_evidence")
+__all__ = ("CLOCK_TOLERANCE", "Served", "readers_of", "restart_evidence")

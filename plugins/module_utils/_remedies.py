@@ -32,6 +32,8 @@ def renewed(credential: Credential, renewable: Renewability) -> str:
     """How this certificate gets renewed."""
     by_kubelet = "The kubelet renews it by itself after 70 to 90 % of its lifetime: if it did not, "
     if renewable.renewable:
+        if credential.managed_by == KUBELET and credential.kind == "kubeconfig":
+            return "Renew it: certops.kubernetes.rotate does that, and lets the kubeconfig name a file that the kubelet renews."
         if credential.managed_by == KUBELET:
             return by_kubelet + "certops.kubernetes.rotate does."
         return RENEW if credential.component != KUBELET else "Renew it: certops.kubernetes.rotate does that."

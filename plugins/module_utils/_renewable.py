@@ -12,9 +12,15 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import final_target
-from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_api import KUBELET_CREDENTIAL
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_api import (
+    KUBELET_CONF,
+    KUBELET_CREDENTIAL,
+    KUBELETS,
+    trusted_authorities,
+)
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, ETCD, KUBELET
 from ansible_collections.certops.kubernetes.plugins.module_utils._material import issuers_of, read_material
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._remedies import new_kubeconfig
 from ansible_collections.certops.kubernetes.plugins.module_utils._self_signed import foreign_signer
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import chain_problem, not_after
@@ -46,7 +52,7 @@ def renewability(
         return Renewability(False, "certificate authorities are rotated by a procedure of their own", external)
     if credential.kind == "signing-key":
         return Renewability(False, "service-account keys are rotated by a procedure of their own")
-    if credential.name == KUBELET_CREDENTIAL:
+    if credential.name in KUBELETS:
         return _kubelet_client(credential, material, node, materials, now)
     if credential.managed_by is not None:
         return Renewability(False, _managed(credential), externally_managed=credential.managed_by != KUBELET)
@@ -80,9 +86,15 @@ def _kubelet_client(
     if material.leaf is None:
         return Renewability(False, "there is no certificate to renew: %s" % (material.problem or "nothing was found").rstrip("."))
     ca = node.credentials.get(credential.ca or "")
-    if not_after(material.leaf) > now:
-        issuers = issuers_of(material.leaf, materials[ca.name].certificates) if ca is not None else None
-        return Renewability(True) if issuers or issuers is None else Renewability(False, "the CA on this node did not sign it")
+    beside = materials[KUBELET_CREDENTIAL].leaf if credential.name == KUBELET_CONF and KUBELET_CREDENTIAL in materials else None
+    if beside is not None and beside.subject != material.leaf.subject:
+        return Renewability(False, "%s is for another client than %s" % (node.credentials[KUBELET_CREDENTIAL].cert_path, KUBELET_CONF))
+    if any(not_after(one) > now for one in (material.leaf, beside) if one is not None):
+        try:
+            trusted = materials[ca.name].certificates if ca is not None else trusted_authorities(node)
+        except CertopsError as error:
+            return Renewability(False, "what the cluster signs could not be verified: %s" % str(error).rstrip("."))
+        return Renewability(True) if issuers_of(material.leaf, trusted) else Renewability(False, "the CA on this node did not sign it")
     by_ca = _by_ca(ca, material, materials[ca.name], now) if ca is not None else Renewability(False, "no CA was found on this node")
     if by_ca.renewable:
         return by_ca

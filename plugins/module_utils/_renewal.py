@@ -78,6 +78,7 @@ class NewFile:
     """What a file will hold. `path` has its symbolic links followed. The content may be a private key: never shown.
 
     `link`: it is a symbolic link itself, and its content is where it leads.
+    `gone`: there will be none.
     `by`: the user who is not root and in whose folder it is; it is written with that user's rights, and if it cannot be, that is a note.
     `made_from`: of a copy of a kubeconfig, the SHA-256 of the content of which `data` was made; if it has another one, that is a note, too.
     """
@@ -87,6 +88,7 @@ class NewFile:
     link: bool = False
     by: int | None = None
     made_from: str | None = None
+    gone: bool = False
 
     @property
     def may_be_left(self) -> bool:
@@ -96,10 +98,11 @@ class NewFile:
 
 @dataclass(frozen=True)
 class Renewal:
-    """A certificate before and after, and the files to write for it, the key first."""
+    """A certificate before and after, and the files to write for it, the key first; `note` is a sentence for the user, or empty."""
 
     item: Item
     files: tuple[NewFile, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -73,9 +73,12 @@ def holds(file: ReplacedFile, wanted: str | None) -> bool:
 
 def back_up(file: NewFile, backup_root: str) -> ReplacedFile:
     """Copy what is about to be replaced, and say how to put it back. Raises CertopsError."""
-    new = sha256(file.data)
+    new = None if file.gone else sha256(file.data)
     if file.link:
-        before = content(file.path, link=True)
+        try:
+            before = content(file.path, link=True)
+        except MissingFile:
+            return ReplacedFile(file.path, None, None, new, 0o777, os.geteuid(), os.getegid(), link=True)
         copy = os.path.join(backup_root, file.path.lstrip("/"))
         make_private_directory(os.path.dirname(copy))
         replace_file(copy, before, Attributes(0o600, os.geteuid(), os.getegid()))
@@ -89,7 +92,14 @@ def back_up(file: NewFile, backup_root: str) -> ReplacedFile:
 
 
 def put(file: ReplacedFile, data: bytes) -> None:
-    """Put new content in its place, atomically and durably. Raises CertopsError."""
+    """Put new content in its place, atomically and durably; or remove it, if that is what is to be. Raises CertopsError."""
+    if file.sha256_after is None:
+        _remove(file.path)
+    else:
+        _replace(file, data)
+
+
+def _replace(file: ReplacedFile, data: bytes) -> None:
     if not file.link:
         replace_file(file.path, data, file.attributes)
         return
@@ -129,8 +139,15 @@ def restore(file: ReplacedFile) -> str | None:
         raise LostBackup("the backup %s is gone" % file.backup) from error
     if sha256(data) != file.sha256_before:
         raise LostBackup("the backup %s is damaged (its hash is not the one in the journal)" % file.backup)
-    put(file, data)
+    _replace(file, data)
     return None
+
+
+def way_back(files: t.Sequence[ReplacedFile]) -> list[ReplacedFile]:
+    """The order in which files are put back. What names a link was written after it, and where a link leads may be a file that goes."""
+    last = max((number for number, file in enumerate(files) if file.link), default=-1)
+    before = files[: last + 1]
+    return [*files[last + 1 :], *(file for file in before if file.link), *(file for file in before if not file.link)]
 
 
 def _remove_leftover(file: ReplacedFile) -> None:
@@ -153,4 +170,4 @@ def _unlink(path: str) -> None:
         os.unlink(path)
 
 
-__all__ = ("CHANGED", "LostBackup", "back_up", "content", "content_hash", "holds", "put", "put_if_unchanged", "restore")
+__all__ = ("CHANGED", "LostBackup", "back_up", "content", "content_hash", "holds", "put", "put_if_unchanged", "restore", "way_back")

@@ -17,7 +17,7 @@ import typing as t
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._in_memory import maker_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item, Touched
-from ansible_collections.certops.kubernetes.plugins.module_utils._model import ReaderSpec
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import MOVED, ReaderSpec
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node, Reader, Record
@@ -123,11 +123,12 @@ def reader_in_use(records: t.Sequence[Record], name: str, component: str) -> str
 
 def readers_of(records: t.Sequence[Record], name: str) -> tuple[Reader, ...]:
     """The readers of a certificate by its record."""
-    return next((record.readers for record in records if record.name == name), ())
+    names = (name, MOVED.get(name))
+    return next((record.readers for one in names for record in records if record.name == one), ())
 
 
 def _specs(node: Node, name: str) -> tuple[ReaderSpec, ...]:
-    credential = node.credentials.get(name)
+    credential = node.credential(name)
     if credential is not None:
         return credential.readers
     maker = maker_of(node, name)

@@ -135,6 +135,7 @@ def facts_text(facts: dict[str, t.Any]) -> str:
     else:
         lines = ["%s: %s" % (key, facts[key]) for key in ("subject", "serial", "not_before", "not_after", "fingerprint_sha256")]
     lines += ["name: %s" % san for san in facts.get("sans") or ()]
+    lines += ["kept in: %s" % facts["kept_in"]] if facts.get("kept_in") else []
     return "".join(line + "\n" for line in lines)
 
 

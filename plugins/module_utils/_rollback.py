@@ -16,6 +16,11 @@ from dataclasses import dataclass
 from ansible_collections.certops.kubernetes.plugins.module_utils import _journal as journaling
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, final_target, read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item, Journal, ReplacedFile, StateFolder, sha256
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_api import (
+    KUBELET_CONF,
+    KUBELET_CREDENTIAL,
+    kubelet_kubeconfig,
+)
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import outlook
@@ -28,7 +33,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import
     facts,
     look_at,
 )
-from ansible_collections.certops.kubernetes.plugins.module_utils._replacement import content, holds
+from ansible_collections.certops.kubernetes.plugins.module_utils._replacement import content, holds, way_back
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import empty_result, predicted_result
 from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import (
     Request,
@@ -160,8 +165,13 @@ def _contents(node: Node, journal: Journal) -> tuple[NewFile, ...]:
     """The old contents, each verified against the journal's hash."""
     contents = []
     own = {final_target(path) for one in node.credentials.values() for path in (one.cert_path, one.key_path) if path}
-    for file in journal.files:
+    own.add(final_target(kubelet_kubeconfig(node)))
+    for file in way_back(journal.files):
+        if file.link and KUBELET_CREDENTIAL not in journal.names and not holds(file, file.sha256_after):
+            continue  # the kubelet has renewed its certificate since
         if file.backup is None:
+            if file.link and holds(file, file.sha256_after):
+                contents.append(NewFile(file.path, b"", link=True, gone=True))
             continue  # there was no such file; the new one does no harm
         is_copy = file.by is not None or (file.path not in own and not file.link)
         if is_copy and not (holds(file, file.sha256_after) if file.by is None else holds_users(file)):
@@ -177,14 +187,16 @@ def _contents(node: Node, journal: Journal) -> tuple[NewFile, ...]:
 
 def _holds(file: NewFile) -> bool:
     try:
-        return content(file.path, file.link) == file.data
+        return content(file.path, file.link) == file.data and not file.gone
+    except MissingFile:
+        return file.gone
     except CertopsError:
         return False
 
 
 def _problems(access: NodeAccess, node: Node, journal: Journal, item: Item, allow_expired: bool) -> list[str]:
     """Why an old certificate would not do: expired, not under the present CA, not with its key."""
-    credential = node.credentials.get(item.name)
+    credential = _as_it_was(node, item.name)
     if credential is None:
         return ["%s is not found on this node any more." % item.name]
     problems = []
@@ -198,9 +210,18 @@ def _problems(access: NodeAccess, node: Node, journal: Journal, item: Item, allo
     return problems
 
 
+def _as_it_was(node: Node, name: str) -> Credential | None:
+    """A credential of the node; one that the run moved out of a kubeconfig as it was in there."""
+    found = node.credential(name)
+    if found is None or name in node.credentials or name != KUBELET_CONF:
+        return found
+    path = kubelet_kubeconfig(node)
+    return dataclasses.replace(found, name=name, kind="kubeconfig", cert_path=path, key_path=path)
+
+
 def _in_backup(credential: Credential, journal: Journal) -> Credential:
     """The same credential as it lies in the backup, or where its link led; what the run did not replace lies where it is."""
-    links = {file.path: _target(file) for file in journal.files if file.link}
+    links = {file.path: _target(file) for file in journal.files if file.link and file.backup is not None}
     backups = {file.path: file.backup for file in journal.files if file.backup is not None and not file.link}
 
     def before(path: str) -> str:
@@ -220,7 +241,8 @@ def _target(file: ReplacedFile) -> str:
 
 def _facts_now(node: Node, name: str) -> dict[str, t.Any]:
     try:
-        return facts(look_at(node.credentials[name]).leaf)
+        credential = node.credential(name)
+        return facts(look_at(credential).leaf) if credential is not None else dict(_UNKNOWN_FACTS)
     except CertopsError:
         return dict(_UNKNOWN_FACTS)
 

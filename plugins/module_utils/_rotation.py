@@ -119,10 +119,11 @@ def _make(
     policy = _policy(access, node, request) if in_files else None
     made = all_renewals(node, with_names(access, node, in_files), policy, access.ask_signer, predict) if policy else []
     in_memory = [item for item in items if item.action == RESTART]
+    said = [one.note for one in made if one.note]
     if not in_memory:
-        return made, []
+        return made, said
     restarts, notes = restarts_for(node, access.inspect(node), in_memory)
-    return [*made, *restarts], notes
+    return [*made, *restarts], [*said, *notes]
 
 
 def expected_restarts(access: NodeAccess, node: Node, made: t.Sequence[Renewal], restart: str) -> tuple[Touched, ...]:

@@ -24,7 +24,13 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import Proof, disk_problem, prove_item
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import ACTIVATE, RENEW, RESTART, NewFile
-from ansible_collections.certops.kubernetes.plugins.module_utils._replacement import LostBackup, back_up, put_if_unchanged, restore
+from ansible_collections.certops.kubernetes.plugins.module_utils._replacement import (
+    LostBackup,
+    back_up,
+    put_if_unchanged,
+    restore,
+    way_back,
+)
 from ansible_collections.certops.kubernetes.plugins.module_utils._users_files import (
     back_up_copy,
     left_as_it_is,
@@ -301,8 +307,7 @@ class Transaction:
         if journal.state != journaling.ROLLING_BACK:
             journal = self._begin_way_back(journal, cause)
         try:
-            # A link first: where it leads now may be a file that goes.
-            files = sorted((file for file in journal.files if file.by is None), key=lambda file: not file.link)
+            files = way_back([file for file in journal.files if file.by is None])
             notes = [note for note in map(restore, files) if note]
         except LostBackup as error:
             raise self._not_restored(journal, "not every file could be put back (%s)" % error, files_restored=False) from error

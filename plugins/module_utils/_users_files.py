@@ -124,7 +124,7 @@ def restore_users(replaced: ReplacedFile) -> str | None:
         data = read_bounded(str(replaced.backup))
         if sha256(data) != replaced.sha256_before:
             raise CertopsError("Its backup %s is damaged. Remedy: its owner copies the original again." % replaced.backup)
-        replace_in_place(place, data, replaced.sha256_after)
+        replace_in_place(place, data, str(replaced.sha256_after))
     except CertopsError as error:
         return left_as_it_is(replaced.path, str(error))
     return None

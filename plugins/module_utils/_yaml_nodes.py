@@ -163,6 +163,13 @@ def mapping_entry(node: YamlNode, key: str, source: str) -> YamlNode | None:
     return None if not found or found[0].is_null else found[0]
 
 
+def mapping_pair(node: YamlNode, key: str, source: str) -> tuple[YamlNode, YamlNode] | None:
+    """The key's own node and its value, null or not; None if it is absent. Raises CertopsError as `mapping_entry` does."""
+    mapping_entry(node, key, source)
+    pairs = zip(node.children[::2], node.children[1::2])
+    return next(((name, value) for name, value in pairs if name.kind == "scalar" and name.value == key), None)
+
+
 def _by_key(node: YamlNode, source: str) -> dict[str, list[YamlNode]]:
     """A mapping's values, all of them, by key. Made once: aliases may bring a reader to the same node many times."""
     found: dict[str, list[YamlNode]] = {}
@@ -175,4 +182,4 @@ def _by_key(node: YamlNode, source: str) -> dict[str, list[YamlNode]]:
     return found
 
 
-__all__ = ("MAX_TEXT_BYTES", "YamlDocument", "YamlNode", "compose", "decode_utf8", "mapping_entry")
+__all__ = ("MAX_TEXT_BYTES", "YamlDocument", "YamlNode", "compose", "decode_utf8", "mapping_entry", "mapping_pair")

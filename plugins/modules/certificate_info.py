@@ -266,7 +266,7 @@ certificates:
           description:
             - How that is known.
             - V(handshake) means that an address was asked, V(inode) that the file behind the process' own mount was compared,
-              V(process_age) that the file's time was compared with the start of the process, V(none) that nothing can prove it.
+              V(process_age) that the file's age was, V(metrics) that the kubelet tells it, V(none) that nothing can prove it.
           type: str
           sample: handshake
     findings:

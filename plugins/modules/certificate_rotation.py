@@ -184,7 +184,9 @@ certificates:
       type: str
       sample: renew
     before:
-      description: RV(ignore:subject), RV(ignore:sans), RV(ignore:serial), the dates, RV(ignore:fingerprint_sha256).
+      description:
+        - RV(ignore:subject), RV(ignore:sans), RV(ignore:serial), the dates, RV(ignore:fingerprint_sha256).
+        - Of a certificate that moves from C(kubelet.conf) to a file of its own, RV(ignore:kept_in) is where it is.
       type: dict
     after:
       description: The same of the new certificate. What is not known in check mode is null.
@@ -194,7 +196,8 @@ certificates:
       type: str
       sample: "true"
     proof:
-      description: How that is known; V(handshake), V(identity), V(inode), V(process_age), V(path_works) or V(none).
+      description: How that is known; V(handshake), V(identity), V(inode), V(process_age), V(metrics), V(path_works) or
+        V(none).
       type: str
       sample: handshake
     message:

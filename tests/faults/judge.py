@@ -34,6 +34,8 @@ PAIRS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 KUBECONFIGS = ("admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf")
 NAMES = (*PAIRS, *KUBECONFIGS)
+KUBELET, KUBELET_LINK = "kubelet-client", "/var/lib/kubelet/pki/kubelet-client-current.pem"
+_DATED = re.compile(r"/var/lib/kubelet/pki/kubelet-client-\d[-\d]*\.pem\Z")
 FINISHED = ("committed", "rolled_back", "failed")
 _SECRET = (b"PRIVATE KEY", b"client-key-data")
 
@@ -63,7 +65,18 @@ def read_node(root: Path, known: dict[str, tuple[tuple[int, ...], File]] | None 
                 if known.get(path, (None,))[0] != looks:
                     known[path] = (looks, _read(path, info))
                 found[path[len(str(root)) :]] = known[path][1]
-    return found
+    return _as_the_kubelet_sees_it(found)
+
+
+def _as_the_kubelet_sees_it(found: Files) -> Files:
+    """With what its link leads to in the link's place. Files that were there before the last one stay, and do no harm."""
+    dated = {path: file for path, file in found.items() if _DATED.match(path)}
+    link = found.get(KUBELET_LINK)
+    seen = {path: file for path, file in found.items() if path not in dated}
+    if link is not None:
+        leads = (link.data or b"").decode()
+        seen[KUBELET_LINK] = dated.get(leads, File(link.mode, link.owner, None))
+    return seen
 
 
 def _read(path: str, info: os.stat_result) -> File:
@@ -87,6 +100,8 @@ class Identity:
 
 def files_of(name: str) -> tuple[str, ...]:
     """The files of a credential, as a run replaces them: the key first."""
+    if name == KUBELET:
+        return (KUBELET_LINK,)
     return (PKI + name + ".key", PKI + name + ".crt") if name in PAIRS else (KUBERNETES + name,)
 
 
@@ -95,6 +110,10 @@ def identity_of(files: Files, name: str) -> Identity:
     if name in PAIRS:
         key, certificate, authority = (_data(files, path) for path in (*files_of(name), PKI + PAIRS[name][0] + ".crt"))
         return Identity(certificate, key, authority)
+    if name == KUBELET:
+        both = _data(files, KUBELET_LINK)
+        certificate, begin, key = both.partition(b"-----BEGIN EC PRIVATE KEY")
+        return Identity(certificate, begin + key, _data(files, PKI + "ca.crt"))
     text = _data(files, KUBERNETES + name)
     return Identity(*(_embedded(text, field) for field in (b"client-certificate-data", b"client-key-data", b"certificate-authority-data")))
 
@@ -122,14 +141,15 @@ def fingerprint(files: Files, name: str) -> str:
 def inconsistent(files: Files, server: Identity) -> list[str]:
     """What could not start, or would not be let in. `server` is what kubeconfigs authenticate against."""
     problems = []
-    for name in NAMES:
+    for name in (*NAMES, KUBELET):
         try:
             identity = identity_of(files, name)
         except (KeyError, ValueError) as error:
             problems.append("%s is not whole (%s)" % (name, error))
             continue
         for usage in PAIRS[name][1] if name in PAIRS else (CLIENT,):
-            problem = serving_problem(identity) if usage == SERVER else client_problem(identity, server if name in KUBECONFIGS else None)
+            of_a_pair = name in PAIRS
+            problem = serving_problem(identity) if usage == SERVER else client_problem(identity, None if of_a_pair else server)
             if problem:
                 problems.append("%s: %s" % (name, problem))
     return problems

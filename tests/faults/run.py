@@ -22,7 +22,7 @@ import case
 import judge
 from case import Verdict
 from lane import Lane, Strike
-from scenarios import Recovery, Rollback, Rotation, Scenario
+from scenarios import KUBELETS, Recovery, Rollback, Rotation, Scenario
 
 Case = t.Tuple[Scenario, Strike, bool]
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES)
@@ -34,8 +34,13 @@ STATES = ("applying", "applied", "rolling_back")
 def parts(part: str, rotation: tuple[str, ...]) -> list[tuple[Scenario, tuple[str, ...]]]:
     """What is struck, and with what. `rotation`: the calls of an undisturbed one."""
     recoveries = [Recovery(found, rotation) for found in STATES]
+    kubelet = Rotation(KUBELETS)
     known: dict[str, list[tuple[Scenario, tuple[str, ...]]]] = {
-        "test": [(Rotation(), (KILL, FAIL)), (Rollback(), (KILL,)), *((recovery, (KILL,)) for recovery in recoveries)],
+        "test": [
+            *((Rotation(), (KILL, FAIL)), (Rollback(), (KILL,))),
+            *((recovery, (KILL,)) for recovery in recoveries),
+            (kubelet, (KILL,)),
+        ],
         "errors": [(Rotation(), (DIE,)), (Rollback(), (FAIL, DIE)), *((recovery, (FAIL, DIE)) for recovery in recoveries)],
         "always": [(Rotation(restart="always"), (KILL, FAIL))],
         "everything": [(Rotation(judge.NAMES), (KILL,))],
@@ -56,7 +61,9 @@ def plan(lane: Lane, part: str) -> tuple[list[Case], list[Verdict]]:
         if scenario != Rotation():
             calls, verdict = case.undisturbed(lane, scenario)
             verdicts.append(verdict)
-        cases += cases_of(scenario, calls, strikes)
+        # Of the kubelet's, what happens to all others is tried with these.
+        own = [call for call in calls if judge.KUBELET in call] if scenario.names == KUBELETS else calls
+        cases += cases_of(scenario, own, strikes)
     return cases, verdicts
 
 

@@ -16,6 +16,8 @@ from lane import OLD, Lane, Run, Strike
 
 # One of each kind: a pair whose reader reloads it, a kubeconfig whose reader must be restarted. More of them make no new kind of call.
 FEW = ("apiserver", "scheduler.conf")
+# Its link is another kind of call. The cluster signs it, and its kubelet is restarted.
+KUBELETS = (judge.KUBELET,)
 RUN, KILLED, NEXT, LAST = "run", "killed", "next", "last"
 _KEEP = {"keep_backups": 2}
 
@@ -53,6 +55,8 @@ class Rotation:
     @property
     def name(self) -> str:
         """What it is called in the report."""
+        if self.names == KUBELETS:
+            return "rotation of the kubelet's certificate"
         what = "rotation" if self.names == FEW else "rotation of %d certificates" % len(self.names)
         return what if self.restart == "auto" else "%s with restart: %s" % (what, self.restart)
 

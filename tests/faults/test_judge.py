@@ -51,7 +51,7 @@ def test_a_good_node_is_called_good(good: Files) -> None:
     assert judge.leftovers(good, good) == []
 
 
-@pytest.mark.parametrize("path", [path for name in judge.NAMES for path in judge.files_of(name)])
+@pytest.mark.parametrize("path", [path for name in (*judge.NAMES, judge.KUBELET) for path in judge.files_of(name)])
 def test_each_foreign_file_is_noticed(nodes: tuple[Files, Files], good: Files, path: str) -> None:
     """A key or a certificate of another node in the file's place; a kubeconfig with everything of another node's but its CA."""
     foreign = nodes[1][path]

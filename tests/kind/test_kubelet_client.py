@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import json
+import re
 import typing as t
 
 import cluster
 
+CONF = "/etc/kubernetes/kubelet.conf"
 CURRENT = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 ONLY_IT = {"certs_rotate_force": True, "certs_rotate_select": "[?name=='kubelet-client']"}
 
@@ -52,7 +54,11 @@ def prove(rotation: dict[str, t.Any]) -> None:
 
 
 def test_renewed_by_the_clusters_signer_and_put_back() -> None:
-    """A new file, a link that leads to it, another kubelet, the same containers; and all of it back again."""
+    """A new file, a link that leads to it, another kubelet, the same containers; and all of it back again.
+
+    The link looks as if the kubelet had made it: then what it says of its memory is asked for, and understood.
+    """
+    cluster.on_node("touch", "-h", CURRENT)
     before, containers, pid = fingerprint(), running(), kubelet()
     led = cluster.on_node("readlink", CURRENT)
     assert containers
@@ -62,11 +68,70 @@ def test_renewed_by_the_clusters_signer_and_put_back() -> None:
     assert cluster.on_node("stat", "-Lc", "%a", CURRENT).strip() == "600"
     assert kubelet() != pid
     assert running() == containers
-    prove(cluster.newest_report("rotate")["results"][cluster.NODE])
+    report = cluster.newest_report("rotate")
+    prove(report["results"][cluster.NODE])
+    readers = [record["readers"][0] for record in report["records"] if record["name"] == "kubelet-client"]
+    assert [(reader["in_use"], reader["proof"]) for reader in readers] == [("true", "metrics")]
     cluster.playbook("rollback")
     assert (fingerprint(), cluster.on_node("readlink", CURRENT)) == (before, led)
     assert running() == containers
     prove(cluster.newest_report("rollback")["results"][cluster.NODE])
+
+
+def reader(record: dict[str, t.Any]) -> tuple[str, str]:
+    """What a record says of the kubelet."""
+    (kubelet,) = record["readers"]
+    return kubelet["in_use"], kubelet["proof"]
+
+
+def inspected() -> tuple[str, str]:
+    """What an inspection says: whether the kubelet has what the link leads to, and how that is known."""
+    cluster.playbook("inspect")
+    records = cluster.newest_report("inspect")["records"]
+    (found,) = [reader(record) for record in records if record["name"] == "kubelet-client" and record["host"] == cluster.NODE]
+    return found
+
+
+# As kubeadm left it before its phase kubelet-finalize, and as people write it by hand.
+EMBED = """
+import base64, re, sys
+path, pem = sys.argv[1], open(sys.argv[2]).read()
+key = pem[pem.index("-----BEGIN EC PRIVATE") if "BEGIN EC PRIVATE" in pem else pem.index("-----BEGIN RSA PRIVATE"):]
+text = open(path).read()
+for name, data in (("certificate", pem.replace(key, "")), ("key", key)):
+    text = re.sub("client-%s: .*" % name, "client-%s-data: %s" % (name, base64.b64encode(data.encode()).decode()), text)
+open(path, "w").write(text)
+"""
+
+
+def user() -> str:
+    """What kubelet.conf says of its user, without what it embeds."""
+    text = cluster.on_node("cat", CONF)
+    return re.sub("data: .*", "data: …", text[text.index("users:") :])
+
+
+def test_what_is_embedded_is_converted_activated_later_and_put_back() -> None:
+    """A run that may restart nothing leaves it to the next one, which notices it."""
+    pid, was = kubelet(), user()
+    cluster.on_node("python3", "-", CONF, CURRENT, stdin=EMBED)
+    embedded, led = cluster.on_node("cat", CONF), cluster.on_node("readlink", CURRENT)
+    assert user() != was
+    only = {"certs_rotate_force": True, "certs_rotate_select": "[?name=='kubelet.conf']", "certs_rotate_restart": "never"}
+    cluster.playbook("rotate", "-e", json.dumps(only))
+    assert (user(), kubelet()) == (was, pid)
+    renewed = fingerprint()
+    assert [entry["action"] for entry in cluster.newest_report("rotate")["plan"] if entry["name"] == "kubelet.conf"] == ["renew"]
+    cluster.playbook("rotate", "-e", json.dumps({"certs_rotate_select": "[?name=='kubelet-client']"}))
+    assert kubelet() != pid
+    assert fingerprint() == renewed
+    report = cluster.newest_report("rotate")
+    assert [entry["code"] for entry in report["plan"] if entry["name"] == "kubelet-client"] == ["activation_pending"]
+    prove(report["results"][cluster.NODE])
+    cluster.playbook("rollback")
+    assert (cluster.on_node("cat", CONF), cluster.on_node("readlink", CURRENT)) == (embedded, led)
+    assert seen_by_the_api()["username"] == f"system:node:{cluster.NODE}"
+    cluster.on_node("kubeadm", "init", "phase", "kubelet-finalize", "enable-client-cert-rotation", "--config", "/kind/kubeadm.conf")
+    assert user() == was
 
 
 def test_a_request_that_nobody_approves_changes_nothing() -> None:

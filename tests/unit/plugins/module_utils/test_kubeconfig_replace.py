@@ -261,3 +261,76 @@ def test_offsets_are_those_of_the_text() -> None:
     assert root is not None
     raw = [text[node.start : node.end] for node in [*root.children[1].children, root.children[0]]]
     assert raw == ["a", "'b'", '"🔑"', "é"]
+
+
+# --- a file instead of what is embedded ---
+
+FILE = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+
+
+def name_file(text: str, user: str = "kubernetes-admin", file: str = FILE) -> bytes:
+    return _kubeconfig.name_user_file(text.encode(), user, file, "kubelet.conf")
+
+
+def with_file(text: str, cert: str = FILE, key: str = FILE) -> str:
+    """The text with other keys and values, as a person would write it."""
+    text = text.replace("client-certificate-data", "client-certificate").replace("client-key-data", "client-key")
+    return text.replace(b64(OLD_CERT), cert).replace(b64(OLD_KEY), key)
+
+
+def test_names_a_file_and_changes_nothing_else() -> None:
+    assert name_file(kubeadm()) == with_file(kubeadm()).encode()
+
+
+@pytest.mark.parametrize("style", sorted(STYLES))
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_names_a_file_in_the_style_of_what_is_there(style: str, line_end: str) -> None:
+    spell = STYLES[style]
+    text = kubeadm(spell(b64(OLD_CERT), 4) + "  # admin's", spell(b64(OLD_KEY), 4).replace("anchor", "other")).replace("\n", line_end)
+    assert name_file(text) == with_file(text).encode()
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_quoted_keys_stay_quoted(quote: str) -> None:
+    text = kubeadm().replace("client-key-data", quote + "client-key-data" + quote)
+    assert name_file(text) == with_file(text).encode()
+
+
+@pytest.mark.parametrize("header", ["|", "|-", "|+", ">-", "|  # wrapped"])
+@pytest.mark.parametrize("after", ["", "# comment at the margin\n", "    username: x\n"])
+def test_a_block_becomes_one_line(header: str, after: str) -> None:
+    text = kubeadm(header + "\n      " + b64(OLD_CERT)) + after
+    user = yaml.safe_load(name_file(text))["users"][0]["user"]
+    expected = {"client-certificate": FILE, "client-key": FILE}
+    assert user == ({**expected, "username": "x"} if "username" in after else expected)
+
+
+def test_json_names_a_file_too() -> None:
+    text = json.dumps(as_data(OLD_CERT, OLD_KEY), indent="\t")
+    assert name_file(text) == with_file(text).encode()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    client-key-data", "    client-key: /x\n    client-key-data"),
+        ("    client-key-data", "    client-certificate:\n    client-key-data"),
+        ("client-key-data:", "client-key:"),
+        ("client-key-data: ", "client-key-data: &key "),
+    ],
+)
+def test_a_file_is_not_named_where_more_would_change(old: str, new: str) -> None:
+    text = kubeadm().replace(old, new) + ("- name: *key\n" if "&key" in new else "")
+    with pytest.raises(CertopsError):
+        name_file(text)
+
+
+@pytest.mark.parametrize("file", ["relative.pem", "/a b", "/a: b", "/a#b", "/\n", "/ü", '/"', ""])
+def test_a_path_that_would_need_quotes_is_not_written(file: str) -> None:
+    with pytest.raises(CertopsError, match="cannot be written into kubelet.conf as it is"):
+        name_file(kubeadm(), file=file)
+
+
+def test_a_user_that_is_not_there_names_no_file() -> None:
+    with pytest.raises(CertopsError, match="has no user x"):
+        name_file(kubeadm(), user="x")

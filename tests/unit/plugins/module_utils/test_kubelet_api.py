@@ -17,8 +17,15 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from ansible_collections.certops.kubernetes.plugins.module_utils import _kubelet_api
 from ansible_collections.certops.kubernetes.plugins.module_utils._health import check_health
-from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_api import ask_signer, check_node_itself, identity_problem
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_api import (
+    ask_signer,
+    check_node_itself,
+    identity_problem,
+    own_identity,
+    trusted_authorities,
+)
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Component, Credential, Node, Process
+from ansible_collections.certops.kubernetes.plugins.module_utils._node_access import ClientProof, client_proof
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import pki
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_api import FakeServer
 
@@ -149,3 +156,52 @@ def test_a_cluster_that_does_not_answer_fails_the_gate(cluster: Cluster) -> None
     check = check_node_itself(cluster.node, datetime.now(timezone.utc), ["kubelet-client"])
     assert not check.ok
     assert check.caused_by_expired == ("kubelet-client",)
+
+
+def embedded(cluster: Cluster, folder: Path, pair: pki.Pair, beside: bool = False) -> Node:
+    """The worker with a kubelet.conf that embeds this pair, with or without the file."""
+    path = folder / "kubelet.conf"
+    document = json.loads(path.read_text())
+    encoded = [base64.b64encode(data).decode() for data in (pair.cert_pem, pair.key_pem)]
+    document["users"][0]["user"] = {"client-certificate-data": encoded[0], "client-key-data": encoded[1]}
+    path.write_text(json.dumps(document))
+    conf = Credential("kubelet.conf", "kubeconfig", str(path), str(path), "client", "kubelet", "ca", managed_by="kubelet")
+    credentials = {"kubelet.conf": conf, **(cluster.node.credentials if beside else {})}
+    return dataclasses.replace(cluster.node, credentials=credentials)
+
+
+def test_a_kubelet_whose_certificate_is_embedded_asks_with_that(cluster: Cluster, tmp_path: Path) -> None:
+    node = embedded(cluster, tmp_path, PAIR)
+    cluster.sees()
+    cluster.renewed(datetime.now(timezone.utc))
+    assert client_proof(node, "kubelet.conf", FINGERPRINT) == ClientProof("true", "identity")
+
+
+def test_beside_a_file_what_is_embedded_is_not_shown(cluster: Cluster, tmp_path: Path) -> None:
+    """Then the kubelet, which works, says nothing against it."""
+    node = embedded(cluster, tmp_path, pki.make_leaf(CA, "system:node:w1"), beside=True)
+    cluster.sees()
+    cluster.renewed(datetime.now(timezone.utc))
+    assert client_proof(node, "kubelet.conf", "another") == ClientProof("true", "path_works")
+    assert client_proof(node, "kubelet-client", FINGERPRINT) == ClientProof("true", "identity")
+
+
+def test_a_valid_identity_goes_before_an_expired_one(cluster: Cluster, tmp_path: Path) -> None:
+    now = datetime.now(timezone.utc)
+    expired = pki.make_leaf(CA, "system:node:w1", not_before=now - timedelta(days=9), not_after=now - timedelta(days=1))
+    node = embedded(cluster, tmp_path, PAIR, beside=True)
+    (tmp_path / "kubelet-client-current.pem").write_bytes(expired.cert_pem + expired.key_pem)
+    assert own_identity(node, now).source == str(tmp_path / "kubelet.conf")
+    (tmp_path / "kubelet.conf").write_text("{}")
+    assert own_identity(node, now).source == str(tmp_path / "kubelet-client-current.pem")
+    (tmp_path / "kubelet-client-current.pem").write_text("garbage")
+    with pytest.raises(CertopsError, match="kubelet-client-current.pem"):
+        own_identity(node, now)
+
+
+def test_a_node_without_a_ca_file_trusts_its_kubeconfigs(cluster: Cluster, tmp_path: Path) -> None:
+    assert [one.subject.rfc4514_string() for one in trusted_authorities(cluster.node)] == ["CN=kubernetes"]
+    path = tmp_path / "kubelet.conf"
+    path.write_text(path.read_text().replace("certificate-authority-data", "something-else"))
+    with pytest.raises(CertopsError, match="no CA was found on this node"):
+        trusted_authorities(cluster.node)

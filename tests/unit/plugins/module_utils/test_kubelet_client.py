@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import json
 import os
 import stat
 import typing as t
@@ -14,6 +16,8 @@ from datetime import timedelta
 
 import pytest
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._node_access import ClientProof
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import Wanted
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed
 from ansible_collections.certops.kubernetes.plugins.module_utils._rollback import RollbackRequest, predict_rollback, roll_back
 from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import Request, predict, rotate
@@ -24,6 +28,8 @@ from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.kube
 
 if t.TYPE_CHECKING:
     from pathlib import Path
+
+    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Credential
 
 YEAR = 365 * 86400
 
@@ -54,6 +60,29 @@ def test_the_cluster_signs_and_the_link_leads_to_a_new_file(node: KubeletNode) -
     assert not key_matches(leaf, load_private_key(old, "old"))
     assert node.restarts == [KUBELET]
     assert len(node.pems()) == 3
+
+
+def test_one_that_was_left_pending_is_restarted_by_the_next_run(node: KubeletNode) -> None:
+    """Nothing is renewed again for that."""
+    result = run(node, CLIENT, restart="never")
+    assert [component["action"] for component in result["components"]] == ["pending"]
+    assert node.restarts == []
+    led, renewed = os.readlink(node.link), node.on_disk(CLIENT)
+    assert node.reader_states(CLIENT) == ["false"]
+    result = run(node, items=(Wanted(CLIENT, "activate", renewed),))
+    assert node.restarts == [KUBELET]
+    assert (os.readlink(node.link), node.on_disk(CLIENT)) == (led, renewed)
+    assert [(one["in_use"], one["proof"]) for one in result["certificates"]] == [("true", "process_age")]
+
+
+def test_that_it_has_it_is_not_enough_where_the_api_can_be_asked(node: KubeletNode) -> None:
+    node.proofs[CLIENT] = lambda _fingerprint: ClientProof("true", "identity")
+    result = run(node, CLIENT)
+    assert [(one["in_use"], one["proof"]) for one in result["certificates"]] == [("true", "identity")]
+    before = node.on_disk(CLIENT)
+    node.proofs[CLIENT] = lambda wanted: ClientProof("true" if wanted == before else "false", "identity", "not accepted")
+    with pytest.raises(RotationFailed, match="kubelet does not use the certificate kubelet-client"):
+        run(node, CLIENT)
 
 
 def test_an_rsa_key_asks_for_encipherment_too(tmp_path: Path) -> None:
@@ -157,6 +186,50 @@ def test_no_way_back_to_a_file_that_is_gone(node: KubeletNode) -> None:
     with pytest.raises(CertopsError, match="cannot be used"):
         predict_rollback(node.access(), node.state, RollbackRequest(None, "back"))
     assert os.readlink(node.link) == led
+
+
+class PairNode(KubeletNode):
+    """The kubelet's certificate and key lie in files of their own."""
+
+    def __init__(self, root: Path) -> None:
+        """Write them."""
+        self.cert, self.key = (root / "kubernetes" / "kubelet" / ("kubelet-client" + suffix) for suffix in (".crt", ".key"))
+        super().__init__(root)
+        self.cert.write_bytes(self.pair.cert_pem)
+        self.key.write_bytes(self.pair.key_pem)
+        self.start(KUBELET)
+
+    def credential(self, name: str) -> Credential:
+        """As discovery finds it."""
+        found = super().credential(name)
+        return dataclasses.replace(found, cert_path=str(self.cert), key_path=str(self.key)) if name == CLIENT else found
+
+
+def test_a_key_that_is_kept_is_not_written(tmp_path: Path) -> None:
+    """Or a run that was stopped could not be told from one that was put back."""
+    node = PairNode(tmp_path)
+    before, key = node.on_disk(CLIENT), node.key.stat()
+    run(node, CLIENT, keep_private_key=True)
+    assert node.on_disk(CLIENT) != before
+    assert (node.key.stat().st_ino, node.key.stat().st_mtime_ns) == (key.st_ino, key.st_mtime_ns)
+    assert [file.path for file in node.state.load("run").files] == [str(node.cert)]
+
+
+def test_without_a_ca_on_the_node_the_kubeconfigs_is_taken(node: KubeletNode) -> None:
+    found = node.discover()
+    without = {name: one for name, one in found.credentials.items() if name != "ca"}
+    access = dataclasses.replace(node.access(), discover=lambda: dataclasses.replace(found, credentials=without))
+    wanted = (Wanted(CLIENT, "renew", node.on_disk(CLIENT)),)
+    with pytest.raises(CertopsError, match=r"nothing was changed. kubelet-client: .*kubelet.conf"):
+        rotate(access, node.state, Request("run", wanted, health_seconds=1.0), LIMITS)
+    ca = base64.b64encode(node.authorities["ca"].cert_pem).decode()
+    document = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "k"}}],
+        "clusters": [{"name": "k", "cluster": {"certificate-authority-data": ca}}],
+    }
+    node.path("kubelet.conf").write_text(json.dumps(document))
+    assert rotate(access, node.state, Request("run", wanted, health_seconds=1.0), LIMITS)["state"] == "committed"
 
 
 def test_killed_at_any_step_the_next_run_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

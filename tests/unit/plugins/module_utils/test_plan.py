@@ -177,9 +177,18 @@ def test_unknown_is_no_reason_for_a_restart(in_use: str) -> None:
     assert entry(record("scheduler.conf", 300, readers=[reader("kube-scheduler", "restart", in_use)]))["action"] == "none"
 
 
-def test_who_renews_for_itself_is_not_activated() -> None:
-    """The kubelet looks after its own certificate."""
-    assert entry(record("kubelet.conf", 300, readers=[reader("kubelet", "self", "false")]))["action"] == "none"
+def test_a_kubelet_that_is_shown_to_have_an_older_one_is_activated() -> None:
+    """It renews its own one by itself, but what somebody else wrote it reads only when it starts."""
+    made = entry(record("kubelet-client", 300, readers=[reader("kubelet", "self", "false")]))
+    assert (made["action"], made["code"], made["restarts"]) == ("activate", "activation_pending", ["kubelet"])
+    assert entry(record("kubelet-client", 300, readers=[reader("kubelet", "self", "unknown")]))["action"] == "none"
+
+
+def test_the_reason_says_that_what_is_embedded_is_converted() -> None:
+    made = entry(record("kubelet.conf", 3, readers=[reader("kubelet", "self", "unknown")]))
+    assert (made["action"], made["code"], made["restarts"]) == ("renew", "due", ["kubelet"])
+    assert made["reason"].endswith("; it is embedded, and will be in kubelet-client-current.pem, which the kubelet can renew")
+    assert "embedded" not in entry(record("kubelet.conf", 300))["reason"]
 
 
 def test_a_due_certificate_is_renewed_rather_than_activated() -> None:
