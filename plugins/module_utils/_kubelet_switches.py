@@ -78,7 +78,7 @@ def changes_for(node: Node, names: t.Sequence[str], expired: t.Sequence[str] = (
 
     `expired`: certificates of the node that have ended; a kubelet whose client certificate is among them does not start again.
     """
-    settings, contents = settings_of(node), {}
+    settings, contents = settings_of(node), {}  # type: tuple[KubeletSettings, dict[str, bytes]]
     made, done, problems = [], [], []
     for name in names:
         if _is_on(settings, name):

@@ -85,8 +85,8 @@ def approve_until_served(
 
 def _look(client: ApiClient, name: str, authorities: t.Sequence[Certificate]) -> Served | Unserved:
     node = client.json("GET", "/api/v1/nodes/" + quote(name, safe=""))
-    addresses = {dig(entry, "type"): text(dig(entry, "address")) for entry in items(dig(node, "status", "addresses"))}
-    host = next((addresses[kind] for kind in _ADDRESS_TYPES if addresses.get(kind)), None)
+    addresses = [(dig(entry, "type"), text(dig(entry, "address"))) for entry in items(dig(node, "status", "addresses"))]
+    host = next((address for kind in _ADDRESS_TYPES for known, address in addresses if known == kind and address), None)
     if host is None:
         return Unserved(name, "its Node object has no address")
     port = as_port(str(dig(node, "status", "daemonEndpoints", "kubeletEndpoint", "Port")), DEFAULT_PORTS[KUBELET])

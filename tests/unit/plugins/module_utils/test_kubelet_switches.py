@@ -108,7 +108,9 @@ def test_it_is_a_run_of_its_own_after_what_is_renewed(node: KubeletNode) -> None
     assert [journal.run_id for journal in node.state.journals()] == ["run-kubelet", "run"]
 
 
-def test_a_kubelet_that_does_not_come_back_is_put_back_and_what_was_renewed_stays(node: KubeletNode) -> None:
+def test_a_kubelet_that_does_not_come_back_is_put_back_and_what_was_renewed_stays(
+    node: KubeletNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = node.on_disk("apiserver")
     real, failures = node.restart, ["once"]
 
@@ -118,7 +120,7 @@ def test_a_kubelet_that_does_not_come_back_is_put_back_and_what_was_renewed_stay
             raise CertopsError("kubelet did not come back.")
         return real(found, component, meanwhile)
 
-    node.restart = restart  # type: ignore[method-assign]
+    monkeypatch.setattr(node, "restart", restart)
     with pytest.raises(RotationFailed, match="kubelet did not come back") as caught:
         node.switch(*node.wanted("apiserver"))
     assert node.config.read_text() == TEXT
@@ -249,9 +251,7 @@ def test_a_drop_in_is_changed_where_it_wins_and_kubeadm_leaves_it(tmp_path: Path
         ([], None, True, ROTATION, "not wholly known"),
     ],
 )
-def test_what_cannot_be_switched_and_why(
-    tmp_path: Path, flags: list[str], text: str | None, running: bool, name: str, why: str
-) -> None:
+def test_what_cannot_be_switched_and_why(tmp_path: Path, flags: list[str], text: str | None, running: bool, name: str, why: str) -> None:
     switch = seen(tmp_path / "config.yaml", *flags, text=text, running=running)[name]
     assert not switch.on
     assert why in str(switch.obstacle)
