@@ -26,7 +26,9 @@ OFF = "# switched off for a test\nrotateCertificates: false # as somebody wrote 
 WATCH = """
 touch /tmp/watching
 while [ -e /tmp/watching ]; do
-  if openssl s_client -connect %s:10250 </dev/null 2>/dev/null | grep -q BEGIN; then echo "$(date +%%s.%%N) yes"; else echo "$(date +%%s.%%N) no"; fi
+  shown=no
+  openssl s_client -connect %s:10250 </dev/null 2>/dev/null | grep -q BEGIN && shown=yes
+  echo "$(date +%%s.%%N) $shown"
   sleep 0.1
 done >/tmp/watched
 """

@@ -40,8 +40,8 @@ def test_what_is_wanted_and_off_is_switched_on_with_a_restart() -> None:
     assert due_hosts(plan) == ["n1"]
     assert [(one["name"], one["action"]) for one in rotation_items(plan, "n1")] == [(ROTATION, "configure"), (SERVING, "configure")]
     assert plan_lines(plan)[0] == (
-        "n1: configure kubelet:rotateCertificates: it is off, and certs_rotate_enable_kubelet_rotation wants it on (in %s); restarts kubelet"
-        % CONFIG
+        "n1: configure kubelet:rotateCertificates: it is off, and certs_rotate_enable_kubelet_rotation wants it on (in %s); "
+        "restarts kubelet" % CONFIG
     )
 
 
