@@ -49,12 +49,13 @@ def test_it_is_approved_on_a_control_plane_node_and_proven(controller: Controlle
 
 
 def test_what_is_not_signed_in_time_is_put_back_with_the_reason(controller: Controller) -> None:
-    controller.change("cp1", unserved={"node-2": "nothing listens there"})
+    controller.change("cp1", unserved={"node-2": "nothing listens there"}, requests={"csr-1": "system:node:node-2"})
     done = controller.play(ROTATE, **SERVING)
     assert done.returncode != 0
     (rollback,) = calls(controller, "w1", ROLLBACK)
     assert rollback["run_id"] == calls(controller, "w1", ROTATION)[0]["run_id"] + "-kubelet"
-    assert "was not signed by the cluster within 15 s: nothing listens there. Its configuration was put back" in done.stdout
+    assert "was not signed by the cluster within 15 s: nothing listens there; its request is left alone: it is of no " in done.stdout
+    assert "Its configuration was put back; what was renewed before stays." in done.stdout
     node = controller.report()["run"]["nodes"]["w1"]
     assert node["state"] == "rolled_back"
     assert "nothing listens there" in node["message"]
