@@ -169,7 +169,8 @@ def not_signed(about: About) -> Finding:
         "not_signed",
         CRITICAL,
         about.tells("is not there: this kubelet has it signed by the cluster (serverTLSBootstrap), and none was issued"),
-        "certops.kubernetes.rotate approves a pending request (kubectl get csr) that is the node's own."
+        "certops.kubernetes.rotate approves a pending request (kubectl get csr) that is the node's own, unless "
+        "certs_rotate_approve_serving_requests is false."
         " Where none is pending, see why (journalctl -u kubelet). Until then kubectl logs and exec fail on this node.",
     )
 

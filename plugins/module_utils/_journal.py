@@ -100,7 +100,7 @@ class Item:
     """A certificate that a run handles: `before` and `after` are subject, serial, dates and fingerprint, as JSON has them."""
 
     name: str
-    action: str  # renew | activate | restart | restore
+    action: str  # renew | activate | restart | restore | configure
     before: dict[str, t.Any]
     after: dict[str, t.Any]
 

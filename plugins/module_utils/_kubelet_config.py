@@ -37,6 +37,7 @@ class KubeletSettings:
     present: bool = False  # it runs here, or has a configuration
     kubernetes_dir: str = "/etc/kubernetes"
     problems: tuple[Finding, ...] = ()
+    files: tuple[tuple[str, dict[str, t.Any]], ...] = ()  # what `config` was merged from, by path; a later one wins
 
     def value(self, flag: str, *keys: str) -> str | None:
         """A setting: the flag's last value, else what the configuration has at `keys`, else None."""
@@ -111,10 +112,12 @@ def read_kubelet(process: Process | None, kubernetes_dir: str, default_config: s
     path = given[-1] if given else default_config
     # Without a process nobody says that there is a configuration file at all; a running kubelet may use flags only.
     config = _read_config(path, problems, required=given is not None)
+    files = [] if config is None else [(path, config)]
     folder = flags.get("config-dir")
     if folder:
         for drop_in in _drop_ins(folder[-1], problems):
-            config = _merged(config or {}, _read_config(drop_in, problems, required=True) or {})
+            files.append((drop_in, _read_config(drop_in, problems, required=True) or {}))
+            config = _merged(config or {}, files[-1][1])
     kubeconfig = os.path.join(kubernetes_dir, "kubelet.conf")
     return KubeletSettings(
         flags=flags,
@@ -123,6 +126,7 @@ def read_kubelet(process: Process | None, kubernetes_dir: str, default_config: s
         present=process is not None or config is not None or os.path.exists(kubeconfig),
         kubernetes_dir=kubernetes_dir,
         problems=tuple(problems),
+        files=tuple(files),
     )
 
 

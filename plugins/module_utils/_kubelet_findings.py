@@ -42,8 +42,8 @@ def rotation_findings(about: About, credential: Credential, material: Material, 
                 "rotation_off",
                 WARNING,
                 about.tells("is not renewed by the kubelet: its rotateCertificates (--rotate-certificates) is off"),
-                "Set rotateCertificates: true in the kubelet's configuration and restart the kubelet. Until then certops.kubernetes.rotate "
-                "renews it.",
+                "Run certops.kubernetes.rotate with certs_rotate_enable_kubelet_rotation: true, or set rotateCertificates: true in the "
+                "kubelet's configuration and restart the kubelet. Until then certops.kubernetes.rotate renews it.",
             )
         )
     reason = _obstacle(credential, material, now)

@@ -16,6 +16,7 @@ import re
 import typing as t
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._switch_plan import CONFIGURE, switch_entries
 
 try:
     import jmespath
@@ -24,7 +25,7 @@ except ImportError:
 
 DAY = 86400
 DEFAULT_VALIDITY_DAYS = 365  # kubeadm's own (kubeadm.k8s.io/v1beta4, certificateValidityPeriod)
-ACTIONS = ("renew", "activate", "restart")  # what is done to a certificate; `report` and `none` change nothing
+ACTIONS = ("renew", "activate", "restart", CONFIGURE)  # what `certificate_rotation` does; `report` and `none` change nothing
 REPAIR = "repair"  # what is done to a node where a run did not end
 RESTORE = "restore"  # what a rollback does to a certificate
 _BEHIND_THE_FIRST = re.compile(r"\[\d+\]\Z")
@@ -45,9 +46,10 @@ def rotation_plan(
     """One entry for each record: what will be done about it (`renew`, `activate`, `restart`, `copy`, `report`, `none`), and why.
 
     `policy` has renew_before_days, select, force, refresh_sans, restart, validity_days as `_policy.policy` makes them. `nodes` maps a
-    host to what `certificate_info` says of its node: certificate_validity_seconds, signs, and unfinished_run, for which there is an entry
-    `repair`. `ends_after` and `days_left` are days; `signed_by` is the other host that has the key of the CA, if this one has not;
-    `refresh_sans` says that it gets the names of the cluster's configuration.
+    host to what `certificate_info` says of its node: certificate_validity_seconds, signs, kubelet_settings, for which `configure`
+    switches on what policy wants on, and unfinished_run, for which there is an entry `repair`. `ends_after` and `days_left` are days;
+    `signed_by` is the other host that has the key of the CA, if this one has not; `refresh_sans` says that it gets the names of the
+    cluster's configuration.
     Raises CertopsError when `select` is not an expression that yields records.
     """
     selected = _selected(records, policy.get("select"))
@@ -65,6 +67,7 @@ def rotation_plan(
         )
         signer = signers.get((record["host"], record["ca"])) if _signable_elsewhere(record) else None
         entries.append(_entry(record, policy, limits, selected is None or _identity(record) in selected, signer))
+    entries += switch_entries(policy, nodes or {}, selected)
     return entries + [_repair(host, node) for host, node in (nodes or {}).items() if node.get("unfinished_run")]
 
 
@@ -115,6 +118,8 @@ def rollback_plan(foreseen: t.Mapping[str, t.Any], host: str, records: t.Sequenc
         for item in foreseen.get("certificates") or ()
     ]
     for entry in entries:
+        if entry["name"].startswith("kubelet:"):
+            continue
         readers = [reader["component"] for reader in known.get(entry["name"], {}).get("readers") or ()]
         entry["restarts"] = sorted(set(restarts).intersection(readers))
     unfinished = [recovered["run_id"] for recovered in foreseen.get("recovered") or ()]
@@ -127,14 +132,16 @@ def _restoration(host: str, item: t.Mapping[str, t.Any], record: Record, run_id:
         "host": host,
         "node": record.get("node"),
         "name": item["name"],
-        "component": record.get("component"),
+        "component": "kubelet" if "setting" in then else record.get("component"),
         "action": RESTORE,
         "code": "rollback",
-        "reason": "run %s replaced it; the earlier one is valid until %s" % (run_id, then["not_after"]),
+        "reason": "run %s switched it on" % run_id
+        if "setting" in then
+        else "run %s replaced it; the earlier one is valid until %s" % (run_id, then["not_after"]),
         "not_after": now["not_after"],
         "days_left": record.get("days_left"),
         "ends_after": None,
-        "restarts": [],
+        "restarts": ["kubelet"] if "setting" in then else [],
         "signed_by": None,
         "refresh_sans": False,
         "fingerprint_sha256": now["fingerprint_sha256"],

@@ -224,6 +224,8 @@ OPTIONS: dict[str, Option] = {
     "certs_rotate_take_over_lock": Option(False, _truth),
     "certs_rotate_worker_serial": Option(1, _serial),
     "certs_rotate_approve_serving_requests": Option(True, _truth),
+    "certs_rotate_enable_kubelet_rotation": Option(False, _truth),
+    "certs_rotate_cluster_signed_kubelet_serving": Option(False, _truth),
     "certs_report_dir": Option(None, _text),
     "certs_report_host": Option("localhost", _text),
 }

@@ -41,6 +41,7 @@ RENEW = "renew"
 ACTIVATE = "activate"
 RESTART = "restart"
 RESTORE = "restore"
+CONFIGURE = "configure"  # a setting of the kubelet is switched on
 
 _END_OF_CERTIFICATE = re.compile(rb"-----END CERTIFICATE-----[ \t]*\r?\n?")
 
@@ -54,7 +55,7 @@ class Wanted:
     """
 
     name: str
-    action: str  # renew | activate | restart
+    action: str  # renew | activate | restart | configure
     fingerprint_sha256: str | None = None
     signed_by: str | None = None
     certificate: bytes | None = None
@@ -358,6 +359,7 @@ def facts(certificate: t.Any) -> dict[str, t.Any]:
 
 __all__ = (
     "ACTIVATE",
+    "CONFIGURE",
     "RENEW",
     "RESTART",
     "RESTORE",

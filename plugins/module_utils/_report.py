@@ -160,7 +160,7 @@ def _order_line(hosts: t.Sequence[str], nodes: t.Mapping[str, Result], etcd_only
 
 
 def _rank(entry: Result) -> int:
-    return ("repair", "renew", "restore", "activate", "restart", "copy", "report", "none").index(entry["action"])
+    return ("repair", "renew", "restore", "activate", "restart", "configure", "copy", "report", "none").index(entry["action"])
 
 
 def _plan_line(entry: Result) -> str:
@@ -186,6 +186,9 @@ def rotation_lines(result: Result) -> list[str]:
 
 def _certificate_line(certificate: Result) -> str:
     after, before = certificate.get("after") or {}, certificate.get("before") or {}
+    if "setting" in after:
+        value, path = after["value"] or "not set", after["path"]
+        return "%s %s: %s in %s, before %s" % (certificate.get("action"), certificate["name"], value, path, before["value"] or "not set")
     line = "%s %s" % (certificate.get("action") or "", certificate["name"])
     if after.get("not_after"):
         line += ": valid until %s" % after["not_after"]

@@ -17,6 +17,7 @@ import typing as t
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._in_memory import maker_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item, Touched
+from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import KUBELET
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import MOVED, ReaderSpec
 
 if t.TYPE_CHECKING:
@@ -29,6 +30,9 @@ ORDER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", 
 AUTO = "auto"
 ALWAYS = "always"
 NEVER = "never"
+
+# What an item is called that is a setting of the kubelet: this, and the setting.
+SETTING = "kubelet:"
 
 NONE = "none"
 RESTARTED = "restarted"
@@ -131,6 +135,8 @@ def _specs(node: Node, name: str) -> tuple[ReaderSpec, ...]:
     credential = node.credential(name)
     if credential is not None:
         return credential.readers
+    if name.startswith(SETTING):
+        return (ReaderSpec(KUBELET, "restart"),)
     maker = maker_of(node, name)
     return (ReaderSpec(maker, "restart"),) if maker is not None else ()
 
@@ -143,6 +149,7 @@ __all__ = (
     "ORDER",
     "PENDING",
     "RESTARTED",
+    "SETTING",
     "decide",
     "force",
     "process_of",

@@ -65,6 +65,13 @@ def _did_something(journal: Journal) -> bool:
     return bool(journal.files) or any(touched.action == restarting.RESTARTED for touched in journal.components)
 
 
+def together(first: dict[str, t.Any], then: dict[str, t.Any]) -> dict[str, t.Any]:
+    """The result of a run, and of one that followed it and has the last word; its name is the first one's, if that did anything."""
+    lists = {key: [*first[key], *then[key]] for key in ("certificates", "components", "recovered", "warnings", "diff")}
+    changed = first["changed"] or then["changed"]
+    return {**first, **then, **lists, "changed": changed, "run_id": first["run_id"] if "state" in first else then["run_id"]}
+
+
 def predicted_result(
     run_id: str,
     made: t.Sequence[Renewal],
@@ -119,16 +126,19 @@ def _expected(touched: Touched, restart: str) -> dict[str, t.Any]:
 
 
 def _difference(item: Item) -> dict[str, str]:
+    where = item.after.get("path", item.name)
     return {
-        "before_header": item.name,
-        "after_header": item.name,
+        "before_header": where,
+        "after_header": where,
         "before": facts_text(item.before),
         "after": facts_text(item.after),
     }
 
 
 def facts_text(facts: dict[str, t.Any]) -> str:
-    """One fact a line; what is not known before it is made is said to be new."""
+    """One fact a line; what is not known before it is made is said to be new. Of a setting the line that it has in its file."""
+    if "setting" in facts:
+        return "" if facts["value"] is None else "%s: %s\n" % (facts["setting"], facts["value"])
     if facts["fingerprint_sha256"] is None:
         end = "valid until %s" % facts["not_after"] if facts["not_after"] else "that its component makes when it starts"
         lines = ["subject: %s" % facts["subject"], "a new certificate %s" % end]
@@ -139,4 +149,4 @@ def facts_text(facts: dict[str, t.Any]) -> str:
     return "".join(line + "\n" for line in lines)
 
 
-__all__ = ("RotationFailed", "empty_result", "facts_text", "predicted_result", "result_of")
+__all__ = ("RotationFailed", "empty_result", "facts_text", "predicted_result", "result_of", "together")

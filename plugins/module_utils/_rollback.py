@@ -21,6 +21,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_api im
     KUBELET_CREDENTIAL,
     kubelet_kubeconfig,
 )
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_switches import is_setting, restore_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
 from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import outlook
@@ -149,14 +150,15 @@ def _chosen(state: StateFolder, request: RollbackRequest) -> Journal | None:
 def _restorations(access: NodeAccess, node: Node, journal: Journal, request: RollbackRequest) -> list[Renewal]:
     """What to write to have the run's old files again; empty when they are there already. Raises CertopsError."""
     files = _contents(node, journal)
-    if all(_holds(file) for file in files if file.by is None):
-        return []
     items = [item for item in journal.items if item.action not in (ACTIVATE, RESTART)]
-    problems = [problem for item in items for problem in _problems(access, node, journal, item, request.allow_expired)]
+    problems = [problem for item in items for problem in _changed_since(journal, item)]
+    if all(_holds(file) for file in files if file.by is None) and not problems:
+        return []
+    problems += [problem for item in items for problem in _problems(access, node, journal, item, request.allow_expired)]
     if problems:
         raise CertopsError("Refused, nothing was changed: the backup of run %s cannot be used. %s" % (journal.run_id, " ".join(problems)))
     return [
-        Renewal(Item(item.name, RESTORE, _facts_now(node, item.name), item.before), files if index == 0 else ())
+        Renewal(Item(item.name, RESTORE, _facts_now(node, item), item.before), files if index == 0 else ())
         for index, item in enumerate(items)
     ]
 
@@ -194,8 +196,18 @@ def _holds(file: NewFile) -> bool:
         return False
 
 
+def _changed_since(journal: Journal, item: Item) -> list[str]:
+    """Why a file with a setting is not put back; a certificate's is, whatever is in it now."""
+    if not is_setting(item.name):
+        return []
+    problem = restore_problem(journal, item, lambda file: holds(file, file.sha256_after) or holds(file, file.sha256_before))
+    return [problem] if problem else []
+
+
 def _problems(access: NodeAccess, node: Node, journal: Journal, item: Item, allow_expired: bool) -> list[str]:
     """Why an old certificate would not do: expired, not under the present CA, not with its key."""
+    if is_setting(item.name):
+        return []
     credential = _as_it_was(node, item.name)
     if credential is None:
         return ["%s is not found on this node any more." % item.name]
@@ -239,9 +251,11 @@ def _target(file: ReplacedFile) -> str:
     return os.path.join(os.path.dirname(file.path), led)
 
 
-def _facts_now(node: Node, name: str) -> dict[str, t.Any]:
+def _facts_now(node: Node, item: Item) -> dict[str, t.Any]:
+    if is_setting(item.name):
+        return item.after
     try:
-        credential = node.credential(name)
+        credential = node.credential(item.name)
         return facts(look_at(credential).leaf) if credential is not None else dict(_UNKNOWN_FACTS)
     except CertopsError:
         return dict(_UNKNOWN_FACTS)

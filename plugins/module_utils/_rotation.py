@@ -23,6 +23,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._files import r
 from ansible_collections.certops.kubernetes.plugins.module_utils._in_memory_restarts import restarts_for
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, StateFolder, Touched
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_client import all_renewals
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_switches import changes_for, kubeadm_warnings
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._names import refreshed_names
 from ansible_collections.certops.kubernetes.plugins.module_utils._pending import forget_keys, kept_pending_key
@@ -30,6 +31,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._proof import d
 from ansible_collections.certops.kubernetes.plugins.module_utils._recovery import Recovered, outlook, recover
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import (
     ACTIVATE,
+    CONFIGURE,
     RENEW,
     RESTART,
     NewFile,
@@ -39,7 +41,13 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._replaceable import link_warnings, replace_problems
 from ansible_collections.certops.kubernetes.plugins.module_utils._restarts import NEVER, decide, record_processes
-from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed, empty_result, predicted_result, result_of
+from ansible_collections.certops.kubernetes.plugins.module_utils._result import (
+    RotationFailed,
+    empty_result,
+    predicted_result,
+    result_of,
+    together,
+)
 from ansible_collections.certops.kubernetes.plugins.module_utils._self_signed import SELF_SIGNED_DAYS
 from ansible_collections.certops.kubernetes.plugins.module_utils._signals import deferred_signals
 from ansible_collections.certops.kubernetes.plugins.module_utils._transaction import Limits, NodeNotRestored, Transaction
@@ -53,6 +61,7 @@ _DAY_SECONDS = 86400
 _DEFAULT_VALIDITY_SECONDS = 365 * _DAY_SECONDS
 _SPARE_BYTES = 256 * 1024  # journals, and what a directory itself may grow
 _HEALTH_POLL_SECONDS = 0.5
+SWITCHED = "-kubelet"  # behind the id of a run: its settings of the kubelet
 
 
 @dataclass(frozen=True)
@@ -76,26 +85,57 @@ def rotate(access: NodeAccess, state: StateFolder, request: Request, limits: Lim
     with deferred_signals() as stop_requested, state.lock(request.run_id, access.pid, iso(access.now())):
         transaction = Transaction(access, state, limits, stop_requested)
         recovered = finish_unfinished(state, transaction, request.run_id)
-        wanted, done = _still_wanted(request.items, recovered)
-        wanted = [_with_pending_key(state, request, item) for item in wanted]
-        forget_keys(state)  # from here on it is in memory, and soon where it belongs; a run that fails asks for another one
-        nothing = dict(empty_result(request.run_id), changed=bool(recovered), recovered=[entry.report() for entry in recovered])
-        if not wanted and not request.copies:
-            return dict(nothing, warnings=done)
+        result = _renew(access, state, request, transaction, recovered)
+        settings = [item.name for item in request.items if item.action == CONFIGURE]
+        return _switch(access, state, request, Transaction(access, state, limits, stop_requested), settings, result) if settings else result
+
+
+def _renew(
+    access: NodeAccess, state: StateFolder, request: Request, transaction: Transaction, recovered: t.Sequence[Recovered]
+) -> dict[str, t.Any]:
+    """What is due of certificates, in one transaction."""
+    wanted, done = _still_wanted([item for item in request.items if item.action != CONFIGURE], recovered)
+    wanted = [_with_pending_key(state, request, item) for item in wanted]
+    forget_keys(state)  # from here on it is in memory, and soon where it belongs; a run that fails asks for another one
+    nothing = dict(empty_result(request.run_id), changed=bool(recovered), recovered=[entry.report() for entry in recovered])
+    if not wanted and not request.copies:
+        return dict(nothing, warnings=done)
+    node = access.discover()
+    made, notes = _make(access, node, wanted, request)
+    copies = find_copies(node, made, request.copies)
+    if not made and not copies.files:
+        return dict(nothing, warnings=[*done, *notes, *copies.left])
+    check_before(access, state, node, made, request.restart, copies.files)
+    refuse_unhealthy(access, node, made, request.health_seconds)
+    linked = link_warnings(file.path for file in [*unique_files(made), *copies.files] if file.by is None)
+    transaction.together = tuple(copies.written.values())
+    kind = journaling.ROTATION if made else journaling.COPIES
+    result = commit(access, state, transaction, made, request, kind=kind, recovered=recovered, copies=copies.files)
+    valid = [path for path, files in copies.written.items() if not transaction.left.keys() & files]
+    result.update(copies=valid, warnings=[*done, *notes, *linked, *copies.left, *result["warnings"]])
+    return result
+
+
+def _switch(
+    access: NodeAccess, state: StateFolder, request: Request, transaction: Transaction, names: t.Sequence[str], before: dict[str, t.Any]
+) -> dict[str, t.Any]:
+    """Then the settings of the kubelet, as a run of its own: whatever becomes of it, what was renewed stays. `before` is its result."""
+    try:
         node = access.discover()
-        made, notes = _make(access, node, wanted, request)
-        copies = find_copies(node, made, request.copies)
-        if not made and not copies.files:
-            return dict(nothing, warnings=[*done, *notes, *copies.left])
-        check_before(access, state, node, made, request.restart, copies.files)
+        made, done = changes_for(node, names, access.expired(node, sorted(node.credentials)))
+        if not made:
+            return dict(before, warnings=[*before["warnings"], *done])
+        check_before(access, state, node, made, request.restart)
         refuse_unhealthy(access, node, made, request.health_seconds)
-        linked = link_warnings(file.path for file in [*unique_files(made), *copies.files] if file.by is None)
-        transaction.together = tuple(copies.written.values())
-        kind = journaling.ROTATION if made else journaling.COPIES
-        result = commit(access, state, transaction, made, request, kind=kind, recovered=recovered, copies=copies.files)
-        valid = [path for path, files in copies.written.items() if not transaction.left.keys() & files]
-        result.update(copies=valid, warnings=[*done, *notes, *linked, *copies.left, *result["warnings"]])
-        return result
+        own = commit(access, state, transaction, made, dataclasses.replace(request, run_id=request.run_id + SWITCHED))
+    except RotationFailed as error:
+        raise RotationFailed(str(error), together(before, error.result)) from error
+    except CertopsError as error:
+        if not before["changed"]:
+            raise
+        raise RotationFailed("%s What was renewed before stays." % error, before) from error
+    own["warnings"].extend([*done, *kubeadm_warnings(node, made)])
+    return dict(together(before, own), settings_run_id=own["run_id"])
 
 
 def predict(access: NodeAccess, state: StateFolder, request: Request) -> dict[str, t.Any]:
@@ -103,8 +143,13 @@ def predict(access: NodeAccess, state: StateFolder, request: Request) -> dict[st
     refuse_held(state)
     unfinished = outlook(state)
     node = access.discover()
-    made, notes = _make(access, node, request.items, request, predict=True)
+    items = [item for item in request.items if item.action != CONFIGURE]
+    made, notes = _make(access, node, items, request, predict=True)
     copies = find_copies(node, made, request.copies)
+    renewed = {item.name for item in items}
+    expired = [name for name in access.expired(node, sorted(node.credentials)) if name not in renewed]
+    settings, on = changes_for(node, [item.name for item in request.items if item.action == CONFIGURE], expired)
+    made, notes = [*made, *settings], [*notes, *on, *kubeadm_warnings(node, settings)]
     check_before(access, state, node, made, request.restart, copies.files)
     result = predicted_result(request.run_id, made, expected_restarts(access, node, made, request.restart), unfinished, request.restart)
     changed = result["changed"] or bool(copies.files)

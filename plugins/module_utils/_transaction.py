@@ -20,6 +20,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils import _journal
 from ansible_collections.certops.kubernetes.plugins.module_utils import _restarts as restarting
 from ansible_collections.certops.kubernetes.plugins.module_utils._in_memory_restarts import prove_restarts
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item, Journal, ReplacedFile, StateFolder, Touched
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_switches import is_setting, prove_settings
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, ETCD
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import Proof, disk_problem, prove_item
@@ -186,11 +187,13 @@ class Transaction:
         expected = {item.name: str(item.after["fingerprint_sha256"]) for item in journal.items}
         journal = self._activate(self._go_to(journal, journaling.ACTIVATING), journal.items, journal.restart)
         journal = self._go_to(journal, journaling.PROVING)
-        in_files = tuple(item for item in journal.items if item.action != RESTART)
+        in_files = tuple(item for item in journal.items if _is_of_a_file(item))
         proofs = self._prove(journal, in_files, expected, journal.restart)
+        settings = tuple(item for item in journal.items if is_setting(item.name))
+        proofs = (*proofs, *prove_settings(self._access.discover(), journal, settings)) if settings else proofs
         in_memory = tuple(item for item in journal.items if item.action == RESTART)
         restarted, shown = prove_restarts(self._access, in_memory, self._limits.proof)
-        journal = dataclasses.replace(journal, items=(*in_files, *restarted))
+        journal = dataclasses.replace(journal, items=(*in_files, *settings, *restarted))
         return Outcome(self._finish(journal, journaling.COMMITTED), (*proofs, *shown))
 
     def _activate(self, journal: Journal, items: t.Sequence[Item], restart: str) -> Journal:
@@ -351,12 +354,13 @@ class Transaction:
     def _prove_way_back(self, journal: Journal) -> tuple[Journal, tuple[Proof, ...]]:
         """The files are proven by their hashes. What was broken on disk before is so again: no process is asked to read it."""
         node = self._access.discover()
-        in_files = [item for item in journal.items if item.action != RESTART]
+        in_files = [item for item in journal.items if _is_of_a_file(item)]
         items = tuple(item for item in in_files if disk_problem(node, item, str(item.before["fingerprint_sha256"])) is None)
         # A component that went for the sake of what it has in memory is only to be there again.
         back = tuple(dataclasses.replace(item, action=ACTIVATE) for item in journal.items if item.action == RESTART)
+        settings = tuple(item for item in journal.items if is_setting(item.name))
         expected = {item.name: str(item.before["fingerprint_sha256"]) for item in items}
-        journal = self._activate(journal, (*items, *back), restarting.AUTO)
+        journal = self._activate(journal, (*items, *settings, *back), restarting.AUTO)
         # As before, not better than before: what had expired when the run began has expired again.
         return journal, self._prove(journal, items, expected, restarting.AUTO, tolerated=journal.names)
 
@@ -382,6 +386,11 @@ class Transaction:
 
     def _finish(self, journal: Journal, state: str) -> Journal:
         return self._state.save(dataclasses.replace(journal, state=state, finished_at=iso(self._access.now())))
+
+
+def _is_of_a_file(item: Item) -> bool:
+    """Whether it is a certificate that lies on disk."""
+    return item.action != RESTART and not is_setting(item.name)
 
 
 __all__ = ("Limits", "NodeNotRestored", "Outcome", "Transaction")

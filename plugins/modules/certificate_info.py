@@ -339,6 +339,13 @@ node:
       description: For each certificate in one of O(kubeconfigs) the SHA-256 of the CA that signed it, where that CA is known.
       type: dict
       sample: {"/root/.kube/config#kubernetes-admin": b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c}
+    kubelet_settings:
+      description:
+        - The settings of the kubelet that M(certops.kubernetes.certificate_rotation) can switch on.
+        - Whether each is on, and if not, in which file it would be changed, or why it cannot be.
+        - Empty where no kubelet is a client of a cluster.
+      type: dict
+      sample: {"kubelet:rotateCertificates": {"on": false, "path": /var/lib/kubelet/config.yaml, "obstacle": null}}
     unfinished_run:
       description: Id of a rotation that was stopped half-way on this node; the next one ends it first.
       type: str

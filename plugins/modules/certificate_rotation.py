@@ -54,18 +54,25 @@ options:
     required: true
     suboptions:
       name:
-        description: The name of the certificate, such as V(apiserver) or V(admin.conf).
+        description: The name of the certificate, such as V(apiserver) or V(admin.conf), or of the setting.
         type: str
         required: true
       action:
         description:
           - V(renew) makes a new certificate. V(activate) restarts what does not yet use the one that is on disk.
           - V(restart) restarts the component that made this one in memory when it started (C(served:…)).
+          - V(configure) switches a setting of the kubelet's configuration on, C(kubelet:rotateCertificates) or
+            C(kubelet:serverTLSBootstrap), and restarts the kubelet. In the file where the setting has to be, one word is replaced or one
+            line added, and every other byte stays. It is a run of its own after everything else, so that what was renewed stays whatever
+            becomes of it.
+          - A kubelet that was switched to C(serverTLSBootstrap) serves nothing on its port until its request is approved
+            (M(certops.kubernetes.kubelet_serving_approval)).
         type: str
         choices:
           - renew
           - activate
           - restart
+          - configure
         default: renew
       fingerprint_sha256:
         description: The certificate that was planned for. If another one is found, nothing is changed and the module fails.
@@ -180,13 +187,14 @@ certificates:
       type: str
       sample: apiserver
     action:
-      description: V(renew), V(activate) or V(restart).
+      description: V(renew), V(activate), V(restart) or V(configure).
       type: str
       sample: renew
     before:
       description:
         - RV(ignore:subject), RV(ignore:sans), RV(ignore:serial), the dates, RV(ignore:fingerprint_sha256).
         - Of a certificate that moves from C(kubelet.conf) to a file of its own, RV(ignore:kept_in) is where it is.
+        - Of a setting of the kubelet RV(ignore:setting), RV(ignore:value) and RV(ignore:path); the others are null.
       type: dict
     after:
       description: The same of the new certificate. What is not known in check mode is null.
@@ -265,6 +273,11 @@ recovered:
     message:
       description: The same as a sentence.
       type: str
+settings_run_id:
+  description: The name of the run of its own that switched settings of the kubelet on; M(certops.kubernetes.certificate_rollback) takes it.
+  type: str
+  returned: when a setting was switched on
+  sample: 2026-11-23-b-kubelet
 state:
   description: The state in which the journal ended, if the run changed anything.
   type: str
@@ -277,6 +290,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.certops.kubernetes.plugins.module_utils._deps import missing_requirements
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import StateFolder
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_switches import FLAGS
 from ansible_collections.certops.kubernetes.plugins.module_utils._lock_keeper import HOLDER_SPEC, kept_alive
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._node_access import node_access
@@ -297,7 +311,7 @@ def argument_spec() -> dict[str, t.Any]:
             "required": True,
             "options": {
                 "name": {"type": "str", "required": True},
-                "action": {"type": "str", "choices": ["renew", "activate", "restart"], "default": "renew"},
+                "action": {"type": "str", "choices": ["renew", "activate", "restart", "configure"], "default": "renew"},
                 "fingerprint_sha256": {"type": "str"},
                 "signed_by": {"type": "str"},
                 "certificate": {"type": "str"},
@@ -327,9 +341,13 @@ def check(params: dict[str, t.Any]) -> str | None:
     named = [item["name"] for item in params["items"] if item["refresh_sans"] and (item["signed_by"] or item["action"] != "renew")]
     if named:
         return "items has refresh_sans for %s, but another host signs it, or it is only activated." % ", ".join(named)
-    restarted = [item["name"] for item in params["items"] if item["action"] == "restart"]
-    if restarted and params["restart"] == "never":
-        return "items has action restart for %s, but restart is never." % ", ".join(restarted)
+    for action in ("restart", "configure"):
+        restarted = [item["name"] for item in params["items"] if item["action"] == action]
+        if restarted and params["restart"] == "never":
+            return "items has action %s for %s, but restart is never." % (action, ", ".join(restarted))
+    settings = sorted(item["name"] for item in params["items"] if item["action"] == "configure" and item["name"] not in FLAGS)
+    if settings:
+        return "items has action configure for %s, but it is for %s only." % (", ".join(settings), " and ".join(FLAGS))
     if stray:
         return "items has a certificate for %s, but does not say who signed it (signed_by)." % ", ".join(stray)
     for option, least in (

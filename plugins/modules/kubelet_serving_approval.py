@@ -47,6 +47,13 @@ options:
       - With V(0) none is waited for.
     type: int
     default: 30
+  served_seconds:
+    description:
+      - How long each of O(nodes) may take to ask, and to serve a certificate that the cluster's CA signed, seen by a handshake.
+      - What they ask for meanwhile is approved. The module does not fail when one does not in time; RV(unserved) says so.
+      - With V(0) nobody is looked at. In check mode neither.
+    type: int
+    default: 0
   kubernetes_dir:
     description: The folder of the node's Kubernetes configuration.
     type: path
@@ -88,6 +95,38 @@ approved:
       description: The end of the certificate that was issued; null in check mode and when none was waited for.
       type: str
       sample: "2027-11-24T03:45:49Z"
+served:
+  description: The nodes that serve a certificate of the cluster.
+  type: list
+  elements: dict
+  returned: when O(served_seconds) is more than V(0), not in check mode
+  contains:
+    node:
+      description: The node.
+      type: str
+      sample: worker-1
+    address:
+      description: Where its kubelet serves it.
+      type: str
+      sample: 192.0.2.7:10250
+    not_after:
+      description: Until when it is valid.
+      type: str
+      sample: "2027-11-24T03:45:49Z"
+unserved:
+  description: The nodes that do not.
+  type: list
+  elements: dict
+  returned: when O(served_seconds) is more than V(0), not in check mode
+  contains:
+    node:
+      description: The node.
+      type: str
+      sample: worker-2
+    reason:
+      description: What was seen instead.
+      type: str
+      sample: "no certificate could be seen: 192.0.2.8:10250 does not answer as a TLS server: TLSV1_ALERT_INTERNAL_ERROR"
 left_alone:
   description: The pending requests that were not approved.
   type: list
@@ -116,8 +155,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.certops.kubernetes.plugins.module_utils._access import api_client
 from ansible_collections.certops.kubernetes.plugins.module_utils._deps import missing_requirements
 from ansible_collections.certops.kubernetes.plugins.module_utils._discovery import discover
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._serving_approval import approve_pending
+from ansible_collections.certops.kubernetes.plugins.module_utils._serving_proof import approve_until_served
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import parse_certificates
 
 LONGEST_WAIT = 3600  # seconds
 
@@ -127,6 +169,7 @@ def main() -> None:
         argument_spec={
             "nodes": {"type": "list", "elements": "str", "required": True},
             "wait_seconds": {"type": "int", "default": 30},
+            "served_seconds": {"type": "int", "default": 0},
             "kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"},
         },
         supports_check_mode=True,
@@ -134,8 +177,9 @@ def main() -> None:
     missing = missing_requirements()
     if missing:
         module.fail_json(msg=" ".join(missing))
-    if not 0 <= module.params["wait_seconds"] <= LONGEST_WAIT:
-        module.fail_json(msg="wait_seconds is %d, it must be between 0 and %d." % (module.params["wait_seconds"], LONGEST_WAIT))
+    for name in ("wait_seconds", "served_seconds"):
+        if not 0 <= module.params[name] <= LONGEST_WAIT:
+            module.fail_json(msg="%s is %d, it must be between 0 and %d." % (name, module.params[name], LONGEST_WAIT))
     try:
         result = approve(module.params, module.check_mode, datetime.now(timezone.utc))
     except CertopsError as error:
@@ -145,9 +189,20 @@ def main() -> None:
 
 def approve(params: dict[str, t.Any], check_mode: bool, now: datetime) -> dict[str, t.Any]:
     """What was approved and what was not, as the module returns it. Raises CertopsError when the API cannot be asked."""
-    client = api_client(discover(now, params["kubernetes_dir"]), now)
-    judged = approve_pending(client, params["nodes"], check_mode, params["wait_seconds"])
-    return {"approved": [asdict(one) for one in judged.approved], "left_alone": [asdict(one) for one in judged.left_alone]}
+    node = discover(now, params["kubernetes_dir"])
+    client = api_client(node, now)
+    seen: dict[str, t.Any] = {}
+    if params["served_seconds"] and not check_mode:
+        ca = node.credentials.get("ca")
+        if ca is None:
+            raise CertopsError("The cluster's CA is not on this node. Remedy: call this module on a control-plane node.")
+        authorities = parse_certificates(read_bounded(ca.cert_path), ca.cert_path)
+        outcome = approve_until_served(client, params["nodes"], authorities, params["served_seconds"])
+        judged = outcome.judgement
+        seen = {"served": [asdict(one) for one in outcome.served], "unserved": [asdict(one) for one in outcome.unserved]}
+    else:
+        judged = approve_pending(client, params["nodes"], check_mode, params["wait_seconds"])
+    return {"approved": [asdict(one) for one in judged.approved], "left_alone": [asdict(one) for one in judged.left_alone], **seen}
 
 
 if __name__ == "__main__":

@@ -45,6 +45,8 @@ AS_STRINGS = {
     "certs_rotate_take_over_lock": "false",
     "certs_rotate_worker_serial": "25%",
     "certs_rotate_approve_serving_requests": "false",
+    "certs_rotate_enable_kubelet_rotation": "false",
+    "certs_rotate_cluster_signed_kubelet_serving": "false",
     "certs_report_host": "",
 }
 

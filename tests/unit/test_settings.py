@@ -49,6 +49,8 @@ VALUES: dict[str, t.Any] = {
     "certs_rotate_take_over_lock": True,
     "certs_rotate_worker_serial": "25%",
     "certs_rotate_approve_serving_requests": False,
+    "certs_rotate_enable_kubelet_rotation": True,
+    "certs_rotate_cluster_signed_kubelet_serving": True,
     "certs_report_dir": "",  # a folder of the test's own
     "certs_report_host": "reporter",
 }
@@ -66,6 +68,8 @@ def fixture_controller(tmp_path: pathlib.Path) -> Controller:
             authority(),
         ]
         controller.node(name, certificates if group == "masters" else [], groups=[group], runs={"run-7": "apiserver", "run-8": "apiserver"})
+    off = {"on": False, "path": "/var/lib/kubelet/config.yaml", "obstacle": None}
+    controller.change("node1", kubelet_settings={"kubelet:rotateCertificates": off, "kubelet:serverTLSBootstrap": off})
     controller.change("node2", health=[["etcd", "kubelet"], ["etcd"], "healthy"])
     reporter = {
         "ansible_connection": "local",
@@ -125,6 +129,8 @@ def test_every_variable_arrives(controller: Controller, source: str) -> None:
     assert {name: rotation[name] for name in wanted} == wanted
     left = "node1: leave scheduler.conf: 20 days left, less than 21 days, but certs_rotate_select leaves it out"
     assert left in done.stdout
+    for name in ("certs_rotate_enable_kubelet_rotation", "certs_rotate_cluster_signed_kubelet_serving"):
+        assert "it is off, and %s wants it on, but certs_rotate_select leaves it out" % name in done.stdout
     assert "leave controller-manager.conf" not in done.stdout, "it has 22 days left, and nobody had to leave it out"
     assert "Waiting, 0 of 17000 s" in done.stdout, "the kubelet's limit is everybody's"
     assert "of 7000 s: no leader" in done.stdout, "etcd's is its own"

@@ -50,7 +50,7 @@ SPECS: dict[str, dict[str, t.Any]] = {
             "required": True,
             "options": {
                 "name": {"type": "str", "required": True},
-                "action": {"choices": ["renew", "activate", "restart"], "default": "renew"},
+                "action": {"choices": ["renew", "activate", "restart", "configure"], "default": "renew"},
                 "fingerprint_sha256": {"type": "str"},
                 "signed_by": {"type": "str"},
                 "refresh_sans": {"type": "bool"},
@@ -85,6 +85,7 @@ SPECS: dict[str, dict[str, t.Any]] = {
     "kubelet_serving_approval": {
         "nodes": {"type": "list", "elements": "str", "required": True},
         "wait_seconds": {"type": "int", "default": 30},
+        "served_seconds": {"type": "int", "default": 0},
     },
     "certificate_request": {
         "run_id": {"type": "str", "required": True},
@@ -162,7 +163,9 @@ def info(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
     certificates += node.get("cluster_objects", {}).get(module.params["cluster_objects"], [])
     described = {
         "certificate_validity_seconds": node.get("validity"),
+        "kubelet_settings": node.get("kubelet_settings", {}),
         "leads": node.get("leads", []),
+        "name": node.get("node_name"),
         "signs": node.get("signs", []),
         "now": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + node.get("clock_ahead", 0))),
         "seconds_taken": 0.0,
@@ -195,19 +198,29 @@ def sign(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
 
 
 def approve(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
-    """The node's `requests` ({name: node}) of those nodes that may be approved, or the failure `approval`."""
+    """The node's `requests` ({name: node}) of those nodes that may be approved, or the failure `approval`; then whoever is `unserved`."""
     if node.get("approval"):
         return {"failed": True, "msg": node["approval"]}
     requests, nodes, why = node.get("requests", {}), module.params["nodes"], "it is of no node of this play"
     approved = [{"request": name, "node": by, "not_after": None} for name, by in requests.items() if by in nodes]
     left = [{"request": name, "requester": by, "reason": why} for name, by in requests.items() if by not in nodes]
-    return {"changed": bool(approved), "approved": approved, "left_alone": left}
+    looked_at = {"unserved": [{"node": name, "reason": why} for name, why in node.get("unserved", {}).items()]}
+    return {"changed": bool(approved), "approved": approved, "left_alone": left, **(looked_at if module.params["served_seconds"] else {})}
 
 
 def rotate(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
     """Every item gets a year, or the node is put back."""
     done = []
+    settings = [item["name"] for item in module.params["items"] if item["action"] == "configure"]
+    for name in settings:
+        facts = {**dict.fromkeys(("not_after", "serial", "subject", "fingerprint_sha256")), "setting": name, "path": "/config.yaml"}
+        before, after = {**facts, "value": None}, {**facts, "value": "true"}
+        done.append({"name": name, "action": "configure", "before": before, "after": after, "in_use": "true", "proof": "process_age"})
+        if not module.check_mode:
+            node["runs"] = {"%s-kubelet" % module.params["run_id"]: name}
     for item in module.params["items"]:
+        if item["name"] in settings:
+            continue
         record = next(record for record in node["certificates"] if record["name"] == item["name"])
         after = {"not_after": "2027-11-24T00:00:00Z", "serial": "2", "subject": record["subject"], "fingerprint_sha256": "b" * 64}
         before = {key: record[key] for key in after}
@@ -218,7 +231,7 @@ def rotate(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
             record["readers"] = [dict(reader, in_use="true") for reader in record["readers"]]
     components = [{"name": "kube-scheduler", "action": "restarted", "because": "does not reload", "away_seconds": 1.94}]
     result = {"changed": bool(done), "run_id": module.params["run_id"], "certificates": done, "components": components}
-    result.update(rolled_back=False, recovered=[])
+    result.update(rolled_back=False, recovered=[], **({"settings_run_id": "%s-kubelet" % module.params["run_id"]} if settings else {}))
     if node.get("rotation"):
         result.update(failed=True, changed=False, rolled_back=True, msg=node["rotation"])
     return result

@@ -85,6 +85,7 @@ def test_the_documentation_names_every_key(tmp_path: Path) -> None:
         *described,
         "certificate_validity_seconds",
         "issued_by",
+        "kubelet_settings",
         "leads",
         "seconds_taken",
         "signing_seconds",
