@@ -68,11 +68,7 @@ options:
           - A kubelet that was switched to C(serverTLSBootstrap) serves nothing on its port until its request is approved
             (M(certops.kubernetes.kubelet_serving_approval)).
         type: str
-        choices:
-          - renew
-          - activate
-          - restart
-          - configure
+        choices: [renew, activate, restart, configure]
         default: renew
       fingerprint_sha256:
         description: The certificate that was planned for. If another one is found, nothing is changed and the module fails.
@@ -99,17 +95,12 @@ options:
       - V(always) restarts every component that reads a renewed certificate.
       - V(never) restarts nothing and reports what is pending.
     type: str
-    choices:
-      - auto
-      - always
-      - never
+    choices: [auto, always, never]
     default: auto
   private_key:
     description: Whether a new private key is made or the old one is kept.
     type: str
-    choices:
-      - regenerate
-      - keep
+    choices: [regenerate, keep]
     default: regenerate
   validity_days:
     description:
@@ -158,7 +149,6 @@ EXAMPLES = r"""
     run_id: 2026-11-24-a
     items:
       - name: apiserver
-        action: renew
 
 - name: Renew two kubeconfigs with their old keys, restart nothing now
   certops.kubernetes.certificate_rotation:
