@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-import sys
 import typing as t
 
 import pytest
@@ -73,7 +72,6 @@ def fixture_controller(tmp_path: pathlib.Path) -> Controller:
     controller.change("node2", health=[["etcd", "kubelet"], ["etcd"], "healthy"])
     reporter = {
         "ansible_connection": "local",
-        "ansible_python_interpreter": sys.executable,
         "ansible_remote_tmp": str(tmp_path / "reporter"),
     }
     controller.inventory["reporters"] = {"hosts": {"reporter": reporter}}

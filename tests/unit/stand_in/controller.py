@@ -86,6 +86,9 @@ class Controller:
         for name in MODULES:
             (installed / "plugins" / "modules" / f"{name}.py").write_text(source.replace('STAND_IN_NAME = ""', f'STAND_IN_NAME = "{name}"'))
         self.installed = installed
+        self.interpreter = folder / "python"
+        self.interpreter.write_text(f"#!{sys.executable}\n{(HERE / 'interpreter.py').read_text()}")
+        self.interpreter.chmod(0o755)
 
     def node(self, name: str, certificates: t.Any, groups: t.Sequence[str] = ("kube_control_plane",), **state: t.Any) -> None:
         """Make a node of records; `health` are the gate's verdicts in turn, `rotation` and `broken` messages of modules that fail."""
@@ -93,7 +96,6 @@ class Controller:
             "ansible_connection": "certops_stand_in",
             "ansible_gone_file": str(self.folder / f"{name}.gone"),
             "ansible_remote_tmp": str(self.folder / name),
-            "ansible_python_interpreter": sys.executable,
         }
         if "goes_away" in state:
             variables["ansible_goes_away"] = "true"
@@ -154,7 +156,8 @@ class Controller:
     def _command(self, *arguments: str) -> list[str]:
         inventory = self.folder / "inventory.json"
         inventory.write_text(json.dumps({"all": {"children": self.inventory}}))
-        return [sys.executable, "-m", "ansible.cli.playbook", "-i", str(inventory), *arguments]
+        interpreter = f"ansible_python_interpreter={self.interpreter}"  # the controller's own one, too
+        return [sys.executable, "-m", "ansible.cli.playbook", "-i", str(inventory), "-e", interpreter, *arguments]
 
     def _environment(self) -> dict[str, str]:
         return {

@@ -20,6 +20,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 YEAR = 365 * 86400
+PATIENCE = 600  # seconds
 HOLDER = {key: {"type": "str", "default": ""} for key in ("run_id", "since", "playbook", "user", "controller", "job_id", "process")}
 LOCK = {"lock": {"type": "dict", "options": HOLDER}}
 KUBERNETES_DIR = {"kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"}}
@@ -126,7 +127,7 @@ def main() -> None:
         "kubelet_serving_approval": approve,
     }
     if not module.check_mode:
-        befalls(node, name, module._remote_tmp + ".gone")  # type: ignore[attr-defined]  # as above
+        befalls(node, name, module._remote_tmp)  # type: ignore[attr-defined]  # as above
     result = plays[name](node, module)
     _write(path, node)
     if node.get("goes_away") == name and not module.check_mode:
@@ -137,22 +138,30 @@ def main() -> None:
     module.exit_json(**result)
 
 
-def befalls(node: dict[str, t.Any], name: str, gone: str) -> None:
-    """What befalls the node while its background works: it takes long, is away for some seconds, or is killed, alone or with its group."""
+def befalls(node: dict[str, t.Any], name: str, path: str) -> None:
+    """What befalls the node while its background works: it takes long, is away for some attempts, or is killed, alone or with its group."""
     if name != node.get("at", "certificate_rotation"):
         return
-    time.sleep(node.get("lasts_seconds", 0))
-    if node.get("away_seconds"):
+    if node.get("outlasts_doubt"):
+        wait_until(lambda: os.path.exists(path + ".told"))
+    if node.get("away_attempts"):
+        gone = path + ".gone"
         with open(gone, "w", encoding="utf-8"):
-            back = time.monotonic() + node["away_seconds"]
-        while os.path.exists(gone):
-            time.sleep(0.1)
-            if time.monotonic() > back:
-                os.unlink(gone)
+            pass
+        wait_until(lambda: not os.path.exists(gone) or os.path.getsize(gone) >= node["away_attempts"])
+        if os.path.exists(gone):
+            os.unlink(gone)
     if node.get("killed") == "process":
         os.kill(os.getpid(), signal.SIGKILL)
     if node.get("killed") == "group":
         os.killpg(0, signal.SIGKILL)
+
+
+def wait_until(met: t.Callable[[], bool]) -> None:
+    """Wait for what a test is going to see to; for as long as the slowest machine may take, and not for ever."""
+    end = time.monotonic() + PATIENCE
+    while not met() and time.monotonic() < end:
+        time.sleep(0.1)
 
 
 def info(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:

@@ -14,6 +14,7 @@ import typing as t
 from datetime import datetime, timedelta, timezone
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._activation import Restart
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._health import Check, Health
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import StateFolder
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import (
@@ -82,6 +83,7 @@ class FakeNode:
         self.units: dict[str, str] = {}  # components that systemd runs; all others are a kubelet's
         self.kubelet_reads: dict[str, str] = {}  # how the kubelet, which is there for this, reloads a certificate
         self._ticks = 100
+        self._fingerprints: dict[bytes, str] = {}  # of what has been found on disk
         self.authorities = {"ca": pki.make_ca(key=key), "etcd/ca": pki.make_ca("etcd-ca", key=key)}
         self._write_tree(key)
         self.processes: dict[str, Process] = {}
@@ -124,8 +126,12 @@ class FakeNode:
 
     def on_disk(self, name: str) -> str:
         """The fingerprint of the certificate that lies on disk; "" when it cannot be read."""
+        credential = self.credential(name)
         try:
-            return describe(look_at(self.credential(name)).leaf).fingerprint_sha256
+            data = read_bounded(credential.cert_path)
+            if data not in self._fingerprints:  # each process reads all of them at each of its starts
+                self._fingerprints[data] = describe(look_at(credential).leaf).fingerprint_sha256
+            return self._fingerprints[data]
         except CertopsError:
             return ""
 

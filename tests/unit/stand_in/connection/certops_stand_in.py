@@ -2,7 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A connection to a node of JSON that can be lost: to this very machine, unless a file says that the node is gone."""
+"""A connection to a node of JSON that can be lost: to this very machine, unless a file says that the node is gone.
+
+Each attempt to reach a node that is gone makes its file longer by a byte. Once a controller that doubts whether a change still goes on has
+been told that it does, there is a file NODE.told. What stands in for a module waits for both, so that no test depends on how fast this is.
+"""
 
 from __future__ import annotations
 
@@ -35,18 +39,24 @@ options:
       - name: ansible_goes_away
 """
 
-PATIENCE = 120  # seconds for what was started to make the file
+PATIENCE = 600  # seconds for what was started to make the file
+DOUBT = "/proc/[0-9]*/cmdline"  # what a controller in doubt looks at
 
 
 class Connection(LocalConnection):
     """A connection that can be lost."""
 
     transport = "certops_stand_in"
+    _doubted = False
 
     def exec_command(self, *args: t.Any, **kwargs: t.Any) -> tuple[int, bytes, bytes]:
         """Run a command, if the node is there."""
         self._assert_there()
         done = super().exec_command(*args, **kwargs)
+        if self._doubted and kwargs.get("in_data"):  # a module, which said what the change has come to
+            with open(os.path.splitext(self._gone_file())[0] + ".told", "w", encoding="utf-8"):
+                pass
+        self._doubted = self._doubted or DOUBT in args[0]
         # What is started in the background makes the file; whoever asks afterwards must not be able to come before it.
         if self._option("goes_away") and "async_wrapper" in args[0] and "chmod" not in args[0]:
             deadline = time.monotonic() + PATIENCE
@@ -56,8 +66,16 @@ class Connection(LocalConnection):
         return done
 
     def _assert_there(self) -> None:
-        if os.path.exists(str(self._option("gone_file"))):
-            raise AnsibleConnectionFailure("the node is gone")
+        try:
+            file = os.open(self._gone_file(), os.O_WRONLY | os.O_APPEND)
+        except FileNotFoundError:
+            return
+        os.write(file, b".")
+        os.close(file)
+        raise AnsibleConnectionFailure("the node is gone")
+
+    def _gone_file(self) -> str:
+        return str(self._option("gone_file"))
 
     def _option(self, name: str) -> t.Any:
         return t.cast("t.Callable[[str], t.Any]", self.get_option)(name)  # ansible-core says no types
