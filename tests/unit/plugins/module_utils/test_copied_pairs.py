@@ -18,6 +18,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils import _journal
 from ansible_collections.certops.kubernetes.plugins.module_utils import _rotation
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
 from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import Request, rotate
+from ansible_collections.certops.kubernetes.plugins.module_utils._transaction import Transaction
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_node import LIMITS, FakeNode, run
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.kubeadm_tree import kubeconfig_of
 
@@ -126,7 +127,10 @@ def test_neither_is_written_when_one_was_changed_meanwhile(node: FakeNode, home:
 
 
 def test_who_is_left_with_half_a_pair_is_told(node: FakeNode, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    refuse(monkeypatch, "admin.crt", lambda: home.key.write_bytes(b"mine"))
+    def edit() -> None:
+        home.key.write_bytes(b"mine")
+
+    refuse(monkeypatch, "admin.crt", edit)
     result = run(node, "admin.conf", copies=(str(home.config),))
     assert home.key.read_bytes() == b"mine"
     assert any("may not belong to %s any more" % home.certificate in warning for warning in result["warnings"])
@@ -141,14 +145,14 @@ def test_a_run_that_was_killed_between_them_leaves_the_old_pair(node: FakeNode, 
 
     refuse(monkeypatch, "admin.crt", killed)
     if home.key.stat().st_uid == JANE:  # in her child an exception ends nothing
-        real = _rotation.Transaction._leave
+        real = Transaction._leave
 
         def leave(*given: t.Any) -> None:
             if given[1].endswith("admin.crt"):
                 raise KeyboardInterrupt
             real(*given)
 
-        monkeypatch.setattr(_rotation.Transaction, "_leave", leave)
+        monkeypatch.setattr(Transaction, "_leave", leave)
     with pytest.raises(KeyboardInterrupt):
         run(node, "admin.conf", copies=(str(home.config),))
     monkeypatch.undo()

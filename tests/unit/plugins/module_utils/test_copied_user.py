@@ -20,6 +20,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_rec
 from ansible_collections.certops.kubernetes.plugins.module_utils._plan import rotation_plan
 from ansible_collections.certops.kubernetes.plugins.module_utils._policy import OPTIONS, policy
 from ansible_collections.certops.kubernetes.plugins.module_utils._records import Setting
+from ansible_collections.certops.kubernetes.plugins.module_utils._replaceable import replace_problems
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import pki
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_node import FakeNode, run
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.kubeadm_tree import embedded, kubeconfig_of
@@ -123,7 +124,7 @@ def test_its_form(node: FakeNode, home: Path, make: t.Callable[[FakeNode, Path],
 def test_its_place(node: FakeNode, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mount point, an immutable file, a folder on a file system that is mounted read-only: nothing that a test may make."""
     plain(node, home)
-    real = _copied_user.replace_problems
+    real = replace_problems
     monkeypatch.setattr(
         _copied_user, "replace_problems", lambda paths: [*real(paths), "Cannot replace %s: it is a mount point." % next(iter(paths))]
     )
