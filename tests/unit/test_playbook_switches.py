@@ -18,8 +18,8 @@ from ansible_collections.certops.kubernetes.tests.unit.stand_in.controller impor
 ROTATE = "certops.kubernetes.rotate"
 APPROVAL, ROTATION, ROLLBACK = "kubelet_serving_approval", "certificate_rotation", "certificate_rollback"
 OFF = {"on": False, "path": "/var/lib/kubelet/config.yaml", "obstacle": None}
-SERVING = {"certs_rotate_cluster_signed_kubelet_serving": True, "certs_rotate_start_timeout_seconds": 15}
-BOTH = {**SERVING, "certs_rotate_enable_kubelet_rotation": "yes"}
+SERVING: dict[str, t.Any] = {"certs_rotate_cluster_signed_kubelet_serving": True, "certs_rotate_start_timeout_seconds": 15}
+BOTH: dict[str, t.Any] = {**SERVING, "certs_rotate_enable_kubelet_rotation": "yes"}
 SETTINGS = {"kubelet:rotateCertificates": OFF, "kubelet:serverTLSBootstrap": OFF}
 
 
