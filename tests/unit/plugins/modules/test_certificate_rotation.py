@@ -79,6 +79,11 @@ def test_a_refusal_is_a_sentence(node: FakeNode, capsys: pytest.CaptureFixture[s
     ("options", "reason"),
     [
         ({"items": [{"name": "apiserver"}, {"name": "apiserver"}]}, "more than once"),
+        (
+            {"items": [{"name": "kubelet:x", "action": "configure"}]},
+            "configure for kubelet:x, but it is for kubelet:rotateCertificates and",
+        ),
+        ({"items": [{"name": "kubelet:rotateCertificates", "action": "configure"}], "restart": "never"}, "but restart is never"),
         ({"validity_days": 0}, "validity_days is 0"),
         ({"keep_backups": 0}, "keep_backups is 0"),
         ({"stop_timeout_seconds": -1}, "stop_timeout_seconds"),
