@@ -150,7 +150,7 @@ def _new_files(path: str, identities: Sequence[Identity]) -> list[NewFile]:
         if users[name].client_certificate_data is not None:
             data, changed = replace_user_credentials(data, name, identity.certificate, identity.key, path), True
         else:
-            files += _pair(users[name], path, place, identity)
+            files += pair_files(users[name], path, place, identity)
     return [*files, NewFile(place.path, data, by=place.by)] if changed else files
 
 
@@ -183,7 +183,7 @@ def _named(name: str, path: str) -> str:
     return os.path.normpath(os.path.join(os.path.dirname(path), name))
 
 
-def _pair(user: UserCredential, path: str, place: Place, identity: Identity) -> list[NewFile]:
+def pair_files(user: UserCredential, path: str, place: Place, identity: Identity) -> list[NewFile]:
     """The files that a kubeconfig names, the key first. Raises CertopsError unless both are where the kubeconfig's owner decides."""
     key, certificate = _named(str(user.client_key), path), _named(str(user.client_certificate), path)
     if key == certificate:
@@ -201,4 +201,4 @@ def _pair(user: UserCredential, path: str, place: Place, identity: Identity) -> 
     return files
 
 
-__all__ = ("Copies", "Identity", "find_copies")
+__all__ = ("Copies", "Identity", "find_copies", "pair_files")
