@@ -44,6 +44,7 @@ if t.TYPE_CHECKING:
     from datetime import datetime
 
 _SHORTEST_RSA_KEY = 2048
+_UNPROVEN: tuple[type[Exception], ...] = (InvalidSignature, AttributeError, *CRYPTO_ERRORS)  # the second: of a key that signs nothing
 
 
 def make_request(subject: t.Any, key: PrivateKey) -> bytes:
@@ -134,7 +135,7 @@ def is_proven(cert: Certificate, request_pem: bytes, proof: bytes) -> bool:
             key.verify(signature, _signed(request_pem), ec.ECDSA(hashes.SHA256()))
         else:
             key.verify(signature, _signed(request_pem))
-    except (InvalidSignature, AttributeError, *CRYPTO_ERRORS):  # the second: a key of a kind that signs nothing
+    except _UNPROVEN:
         return False
     return True
 

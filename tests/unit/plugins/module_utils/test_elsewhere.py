@@ -25,6 +25,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._elsewhere impo
     look_into,
     put_into,
 )
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import replace_file
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, StateFolder
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
@@ -335,7 +336,7 @@ def test_one_file_that_cannot_be_written(bastion: Bastion, home: Path, monkeypat
     second.write_bytes(bastion.path.read_bytes())
     names = [bastion.name, "%s#admin" % second]
     signed = bastion.sign(bastion.ask(*names))
-    write = _elsewhere.replace_file
+    write = replace_file
 
     def full(path: str, data: bytes, attributes: t.Any) -> None:
         if path == str(second):
@@ -361,7 +362,7 @@ def test_a_run_that_was_killed(bastion: Bastion, home: Path, monkeypatch: pytest
     document["users"][0]["user"] = {"client-certificate": "me.crt", "client-key": "me.key"}
     bastion.path.write_text(json.dumps(document))
     signed = bastion.sign(bastion.ask())
-    write = _elsewhere.replace_file
+    write = replace_file
 
     def killed(path: str, data: bytes, attributes: t.Any) -> None:
         if not written and path.endswith(".crt"):

@@ -109,7 +109,8 @@ def test_hosts_outside_of_the_cluster_follow_in_the_order_of_the_plan() -> None:
     results = inspections(user(10), [original(10)])
     nodes = {host: result["node"] for host, result in results.items()}
     names = [name for name in OPTIONS if name.startswith("certs_rotate_")]
-    assert rotation_order(rotation_plan(certificate_records(results), policy(dict.fromkeys(names, "")), nodes), nodes) == ["cp1", "bastion"]
+    plan = rotation_plan(certificate_records(results), policy(dict.fromkeys(names, "")), nodes)
+    assert rotation_order(list(reversed(plan)), nodes) == ["cp1", "bastion"]
 
 
 def test_what_another_clusters_ca_signed_is_left_alone() -> None:
