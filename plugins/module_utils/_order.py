@@ -29,8 +29,9 @@ def rotation_order(plan: t.Sequence[Record], nodes: t.Mapping[str, t.Mapping[str
     """The hosts where a plan changes something, in the order in which they are to be changed: etcd first, those that lead the cluster last.
 
     Hosts outside of the cluster, which have nothing but kubeconfigs, follow: what was copied there is renewed before. Hosts that run
-    etcd and no API server are first because API servers need them. `nodes` maps a host to what `certificate_info` says of its node; `leads` there names the components that lead from it. A leader that goes hands over to a node that is done already, so
-    leadership moves once. The controller manager's leader is the very last: it takes longer to be followed by another one than a scheduler
+    etcd and no API server are first because API servers need them. `nodes` maps a host to what `certificate_info` says of its node;
+    `leads` there names the components that lead from it. A leader that goes hands over to a node that is done already, so leadership
+    moves once. The controller manager's leader is the very last: it takes longer to be followed by another one than a scheduler
     (docs/restarts.md). Otherwise the plan's order is kept.
     """
     etcd_only, outside = etcd_hosts(plan), _hosts_outside(plan)
