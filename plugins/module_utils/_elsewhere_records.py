@@ -34,12 +34,12 @@ class Elsewhere:
         for record in records:
             if record["usage"] == "ca" and _CLUSTER_CA.match(record["name"]) and record["fingerprint_sha256"]:
                 self._authorities.setdefault(record["fingerprint_sha256"], []).append(record)
-        self._hosts = {record["host"] for found in self._authorities.values() for record in found}
-        self._originals = [record for record in records if record["host"] in self._hosts and _is_original(record)]
+        self._nodes = {record["host"] for record in records if record["component"] != "user"}  # elsewhere there is nothing else
+        self._originals = [record for record in records if record["host"] in self._nodes and _is_original(record)]
 
     def covers(self, record: Record) -> bool:
         """Whether this is a user in a kubeconfig on a host that is no node of the cluster."""
-        return record["component"] == "user" and record["ca"] is None and record["host"] not in self._hosts and "#" in record["name"]
+        return record["component"] == "user" and record["ca"] is None and record["host"] not in self._nodes and "#" in record["name"]
 
     @property
     def has_authorities(self) -> bool:

@@ -142,6 +142,16 @@ def test_what_is_reported_with_the_reason(results: dict[str, dict[str, t.Any]], 
     assert not found["externally_managed"]
 
 
+def test_a_host_of_etcd_is_no_host_outside() -> None:
+    """It has no CA of the cluster either, but its turn is another one."""
+    results = inspections(user(10), [original()])
+    results["bastion"]["certificates"].append(record("etcd/server", 300, component="etcd", ca="etcd/ca"))
+    records = certificate_records(results)
+    names = [name for name in OPTIONS if name.startswith("certs_rotate_")]
+    plan = rotation_plan(records, policy(dict.fromkeys(names, "")), {host: result["node"] for host, result in results.items()})
+    assert [one["action"] for one in plan if one["name"] == NAME] == ["report"]
+
+
 def test_the_kubelets_own_identity_is_none_of_a_person() -> None:
     kubelet = original(component="kubelet")
     assert judged(inspections(user(10), [{**kubelet, "name": "kubelet.conf"}]))[1]["action"] == "report"
