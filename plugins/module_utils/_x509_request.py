@@ -44,7 +44,7 @@ if t.TYPE_CHECKING:
     from datetime import datetime
 
 _SHORTEST_RSA_KEY = 2048
-_UNPROVEN: tuple[type[Exception], ...] = (InvalidSignature, AttributeError, *CRYPTO_ERRORS)  # the second: of a key that signs nothing
+_NO_SIGNATURE: tuple[type[Exception], ...] = (InvalidSignature, AttributeError, *CRYPTO_ERRORS)  # the second: keys that sign nothing
 
 
 def make_request(subject: t.Any, key: PrivateKey) -> bytes:
@@ -120,7 +120,7 @@ def prove_renewal(request_pem: bytes, key_pem: bytes) -> bytes:
             signature = key.sign(_signed(request_pem), ec.ECDSA(hashes.SHA256()))
         else:
             signature = t.cast(t.Any, key).sign(_signed(request_pem))
-    except (AttributeError, *CRYPTO_ERRORS) as exc:
+    except _NO_SIGNATURE as exc:
         raise CertopsError("The present key cannot sign (%s). Have a new kubeconfig made." % _reason(exc)) from None
     return base64.b64encode(signature)
 
@@ -135,7 +135,7 @@ def is_proven(cert: Certificate, request_pem: bytes, proof: bytes) -> bool:
             key.verify(signature, _signed(request_pem), ec.ECDSA(hashes.SHA256()))
         else:
             key.verify(signature, _signed(request_pem))
-    except _UNPROVEN:
+    except _NO_SIGNATURE:
         return False
     return True
 
