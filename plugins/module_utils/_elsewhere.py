@@ -25,7 +25,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._copies import 
 from ansible_collections.certops.kubernetes.plugins.module_utils._deps import NameOID
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import replace_file
 from ansible_collections.certops.kubernetes.plugins.module_utils._holders import Holder, all_holders, server_of
-from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item, Journal, ReplacedFile, StateFolder
+from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item, Journal, ReplacedFile, StateFolder, sha256
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import replace_user_credentials
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._pending import forget_keys, keep_key, kept_pending_key
@@ -209,7 +209,10 @@ def _write(state: StateFolder, run: Run, tried: t.Sequence[_Accepted], outcome: 
         users = [one for one in tried if one.held.place.path == path]
         try:
             files = _new_files(users)
-            wholes.append((users, files, [_backed_up(file, "%s/backup" % state.folder(run_id)) for file in files]))
+            replaced = [_backed_up(file, "%s/backup" % state.folder(run_id)) for file in files]
+            if any(old.path == path and old.sha256_before != sha256(users[0].held.file.data) for old in replaced):
+                raise CertopsError("It was changed by somebody else meanwhile. Remedy: run again.")
+            wholes.append((users, files, replaced))
         except CertopsError as error:
             outcome.problems.append(_left(path, error))
     items = {one.held.name: Item(one.held.name, RENEW, facts(one.held.leaf), facts(one.new)) for one in tried}

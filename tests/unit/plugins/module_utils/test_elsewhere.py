@@ -287,6 +287,21 @@ def test_who_is_refused_keeps_what_he_had(bastion: Bastion) -> None:
     assert bastion.user("admin")[0] == bastion.old.cert
 
 
+def test_what_is_changed_meanwhile_is_left_so(bastion: Bastion) -> None:
+    """While the API server was asked, for example."""
+    signed = bastion.sign(bastion.ask())
+
+    def api(_identity: Identity) -> str:
+        bastion.path.write_bytes(bastion.path.read_bytes() + b"\n")
+        return ADMIN
+
+    before = bastion.path.read_bytes()
+    outcome = put_into(bastion.state, bastion.run, signed, api)
+    assert "was changed by somebody else meanwhile" in outcome.problems[0]
+    assert bastion.path.read_bytes() == before + b"\n"
+    assert bastion.state.unfinished_run_id() is None
+
+
 def test_files_that_a_kubeconfig_names(bastion: Bastion) -> None:
     """They are replaced, the kubeconfig itself is not; two users who name them are renewed once."""
     folder = bastion.path.parent
