@@ -233,11 +233,11 @@ def _record(file: KubeconfigFile, user: UserCredential, known: _Known, setting: 
     values.update(
         ca="ca" if known.authorities and not foreign else None,
         not_renewable_because=because,
-        # Who has no key of that certificate, or has it in a file, is refused by `_elsewhere`.
+        # Who has no key of that certificate, or one of both in a file, is refused by `_elsewhere`.
         externally_managed=not known.authorities
         and bool(issuers)
         and not unproven
-        and None not in (user.client_certificate_data, user.client_key_data),
+        and (user.client_certificate_data is None) == (user.client_key_data is None),
         findings=findings,
     )
     return dated_record(setting, values, facts)

@@ -28,26 +28,35 @@ def due_hosts(plan: t.Sequence[Record]) -> list[str]:
 def rotation_order(plan: t.Sequence[Record], nodes: t.Mapping[str, t.Mapping[str, t.Any]] | None = None) -> list[str]:
     """The hosts where a plan changes something, in the order in which they are to be changed: etcd first, those that lead the cluster last.
 
-    Hosts that run etcd and no API server are first because API servers need them. `nodes` maps a host to what `certificate_info` says of
-    its node; `leads` there names the components that lead from it. A leader that goes hands over to a node that is done already, so
-    leadership moves once. The controller manager's leader is the very last: it takes longer to be followed by another one than a scheduler
+    Hosts outside of the cluster, which have nothing but kubeconfigs, follow: what was copied there is renewed before. Hosts that run
+    etcd and no API server are first because API servers need them. `nodes` maps a host to what `certificate_info` says of its node;
+    `leads` there names the components that lead from it. A leader that goes hands over to a node that is done already, so leadership
+    moves once. The controller manager's leader is the very last: it takes longer to be followed by another one than a scheduler
     (docs/restarts.md). Otherwise the plan's order is kept.
     """
-    etcd_only = etcd_hosts(plan)
+    etcd_only, outside = etcd_hosts(plan), _hosts_outside(plan)
 
     def weight(host: str) -> int:
         leads = ((nodes or {}).get(host) or {}).get("leads") or ()
-        return 2 * ("kube-controller-manager" in leads) + ("kube-scheduler" in leads) - (host in etcd_only)
+        return 2 * ("kube-controller-manager" in leads) + ("kube-scheduler" in leads) - (host in etcd_only) + 4 * (host in outside)
 
     return sorted(due_hosts(plan), key=weight)
 
 
 def etcd_hosts(plan: t.Sequence[Record]) -> set[str]:
     """The hosts that run etcd and no API server."""
-    components: dict[str, set[str]] = {}
+    return {host for host, found in _components(plan).items() if "etcd" in found and "kube-apiserver" not in found}
+
+
+def _hosts_outside(plan: t.Sequence[Record]) -> set[str]:
+    return {host for host, found in _components(plan).items() if "user" in found and found <= {"user", None}}
+
+
+def _components(plan: t.Sequence[Record]) -> dict[str, set[str | None]]:
+    found: dict[str, set[str | None]] = {}
     for entry in plan:
-        components.setdefault(entry["host"], set()).add(entry["component"])
-    return {host for host, found in components.items() if "etcd" in found and "kube-apiserver" not in found}
+        found.setdefault(entry["host"], set()).add(entry["component"])
+    return found
 
 
 __all__ = ("due_hosts", "etcd_hosts", "is_due", "rotation_order")

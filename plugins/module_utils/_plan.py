@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import typing as t
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._elsewhere_records import Elsewhere
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._switch_plan import CONFIGURE, switch_entries
 
@@ -56,9 +57,15 @@ def rotation_plan(
     ca_seconds = {(record["host"], record["name"]): record["seconds_left"] for record in records if record["usage"] == "ca"}
     signers = _signers(records, nodes or {})
     signers_grant = [node["signing_seconds"] for node in (nodes or {}).values() if node.get("signing_seconds")]
-    entries = []
-    for record in records:
+    known = Elsewhere(records, nodes or {})
+    entries: list[Entry] = []
+    for record in sorted(records, key=known.covers):  # what is due there depends on what is renewed on nodes
         node = (nodes or {}).get(record["host"]) or {}
+        chosen = selected is None or _identity(record) in selected
+        if known.covers(record):
+            signer = known.signer(record) if _signable_elsewhere(record) else None
+            entries.append(_entry(record, policy, _limits_elsewhere(record, policy, known, signer, entries), chosen, signer))
+            continue
         limits = _Limits(
             threshold=policy["renew_before_days"] * DAY,
             # A kubelet's self-signed one has no CA, and no part in what the cluster says of validity.
@@ -66,9 +73,21 @@ def rotation_plan(
             ca_left=ca_seconds.get((record["host"], record["ca"])),
         )
         signer = signers.get((record["host"], record["ca"])) if _signable_elsewhere(record) else None
-        entries.append(_entry(record, policy, limits, selected is None or _identity(record) in selected, signer))
+        entries.append(_entry(record, policy, limits, chosen, signer))
     entries += switch_entries(policy, nodes or {}, selected)
     return entries + [_repair(host, node) for host, node in (nodes or {}).items() if node.get("unfinished_run")]
+
+
+def _limits_elsewhere(
+    record: Record, policy: t.Mapping[str, t.Any], known: Elsewhere, signer: str | None, entries: t.Sequence[Entry]
+) -> _Limits:
+    """Of a kubeconfig on a host outside of the cluster; `entries` are those of the nodes."""
+    return _Limits(
+        threshold=policy["renew_before_days"] * DAY,
+        validity=_validity_seconds(policy, known.nodes.get(signer or "") or {}),
+        ca_left=(known.authority(record) or {}).get("seconds_left"),
+        outdated=known.why_outdated(record, {_identity(entry) for entry in entries if entry["action"] == "renew"}),
+    )
 
 
 def _granted(record: Record, signers_grant: t.Sequence[int]) -> list[int]:
@@ -154,6 +173,7 @@ class _Limits(t.NamedTuple):
     threshold: int  # renewed when less is left
     validity: int  # of a new certificate
     ca_left: int | None  # None: the CA's certificate is not known
+    outdated: str | None = None  # of a kubeconfig elsewhere: why it is due whatever its age
 
     @property
     def ends_after(self) -> int:
@@ -192,14 +212,14 @@ def _repair(host: str, node: t.Mapping[str, t.Any]) -> Entry:
 
 def _decision(record: Record, policy: t.Mapping[str, t.Any], limits: _Limits, selected: bool, signer: str | None) -> tuple[str, str, str]:
     """Action, code and reason; the first that applies."""
-    if any(finding["code"] == "stale_copy" for finding in record["findings"]):
+    if record["ca"] is not None and any(finding["code"] == "stale_copy" for finding in record["findings"]):
         why = "its original was renewed since it was made"
         return (COPY, "stale_copy", why) if selected else ("none", "not_selected", "%s, but certs_rotate_select leaves it out" % why)
-    due, names = _due(record, limits.threshold), _other_names(record, policy)
+    due, names = _due(record, limits.threshold) or limits.outdated, _other_names(record, policy)
     if record["renewable"] and record["source"] == "served":
         return _in_memory(record, policy["restart"], limits, selected)
     if not record["renewable"] and signer is None:
-        return _not_renewable(record, limits.threshold, names)
+        return _not_renewable(record, limits.threshold, names or limits.outdated)
     pending = stale_readers(record)
     if not selected:
         if due or names or pending:
@@ -208,7 +228,7 @@ def _decision(record: Record, policy: t.Mapping[str, t.Any], limits: _Limits, se
     if policy["force"]:
         return _forced(limits)
     if due:
-        return _renewal_worth_it(due, limits)
+        return _renewal_worth_it(due, limits, "stale_copy" if due == limits.outdated else "due")
     if names and signer is not None:
         return "report", "names_differ", "%s; not renewed: the key of its CA is not on this node" % names
     if names:

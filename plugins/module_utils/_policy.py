@@ -203,6 +203,7 @@ OPTIONS: dict[str, Option] = {
     "certs_control_plane_group": Option("kube_control_plane", _text),
     "certs_etcd_group": Option("etcd", _text),
     "certs_worker_group": Option("kube_node", _text),
+    "certs_kubeconfig_group": Option("kubeconfig_hosts", _text),
     "certs_inspect_warn_days": Option(30, _whole_number(0)),
     "certs_inspect_critical_days": Option(7, _whole_number(0)),
     "certs_inspect_fail_on": Option("never", _choice(FAIL_ON)),
@@ -219,7 +220,7 @@ OPTIONS: dict[str, Option] = {
     "certs_rotate_validity_days": Option(None, _whole_number(1)),
     "certs_rotate_private_key": Option("regenerate", _choice(PRIVATE_KEY)),
     "certs_rotate_keep_backups": Option(10, _whole_number(1)),
-    "certs_rotate_kubeconfig_copies": Option(None, _paths),  # root's own on control-plane nodes, none elsewhere
+    "certs_rotate_kubeconfig_copies": Option(None, _paths),  # root's own where there is reason to expect it
     "certs_rotate_rollback_run_id": Option(None, _text),
     "certs_rotate_take_over_lock": Option(False, _truth),
     "certs_rotate_worker_serial": Option(1, _serial),

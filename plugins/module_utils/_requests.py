@@ -12,6 +12,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, final_target, read_bounded
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_records import originals_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._pending import forget_keys, keep_key
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import kept_key, look_at
@@ -26,8 +27,8 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     pem,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_renew import key_to_pem, new_key_like
-from ansible_collections.certops.kubernetes.plugins.module_utils._x509_request import grant_request, make_request
-from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_request import grant_request, is_proven, make_request
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso, render_name
 
 if t.TYPE_CHECKING:
     from datetime import datetime
@@ -46,14 +47,17 @@ class SigningRequest:
     request: bytes  # PKCS#10
     certificate: bytes  # the one to be renewed
     validity_seconds: int
+    proof: bytes | None = None  # that whoever asks has the key of `certificate`, as `prove_renewal` makes it
 
     def plain(self) -> dict[str, t.Any]:
         """As JSON knows it."""
+        proof = {} if self.proof is None else {"proof": self.proof.decode()}
         return {
             "name": self.name,
             "request": self.request.decode(),
             "certificate": self.certificate.decode(),
             "validity_seconds": self.validity_seconds,
+            **proof,
         }
 
 
@@ -107,12 +111,18 @@ def _to_be_signed_elsewhere(node: Node, names: t.Sequence[str]) -> dict[str, Pre
     return presents
 
 
-def sign_requests(node: Node, requests: t.Sequence[SigningRequest], now: datetime) -> dict[str, bytes]:
-    """Name -> new certificate as PEM. Only what a CA of this node has signed before is signed again. Raises CertopsError."""
+def sign_requests(node: Node, requests: t.Sequence[SigningRequest], now: datetime, *, copies_only: bool = False) -> dict[str, bytes]:
+    """Name -> new certificate as PEM. Only what a CA of this node has signed before is signed again. Raises CertopsError.
+
+    `copies_only`: whoever asks is no node of the cluster, so that nothing is believed. Only the identity of a kubeconfig of this node is
+    signed, for somebody who proves that he has the key of it.
+    """
     authorities, problems = _authorities(node)
     signed = {}
     for request in requests:
         old = parse_certificates(request.certificate, "the request for %s" % request.name)[0]
+        if copies_only:
+            _check_copy(node, request, old)
         for certificate, _key_path, key in authorities:
             if chain_problem(old, [certificate]) is None:
                 signed[request.name] = grant_request(request.request, old, certificate, key, now, request.validity_seconds)
@@ -122,6 +132,21 @@ def sign_requests(node: Node, requests: t.Sequence[SigningRequest], now: datetim
             what = "No CA whose key is on this node has signed %s (keys of CAs here: %s)." % (request.name, known)
             raise CertopsError(" ".join([what, *problems]))
     return signed
+
+
+def _check_copy(node: Node, request: SigningRequest, old: t.Any) -> None:
+    originals = [one for one in originals_of(node) if one.name != "kubelet.conf"]
+    if old.subject not in [one.leaf.subject for one in originals]:
+        raise CertopsError(
+            "%s is for %s, whom no kubeconfig of this node is for (%s): it is not signed. Remedy: have a kubeconfig issued "
+            "(certops.kubernetes.issue_kubeconfig)."
+            % (request.name, render_name(old.subject), ", ".join(one.path for one in originals) or "there is none")
+        )
+    if request.proof is None or not is_proven(old, request.request, request.proof):
+        raise CertopsError(
+            "The request for %s was not signed with the key of the certificate that is to be renewed, which anybody may have: it is not "
+            "signed. Remedy: run the playbook again; look at that host if it says so again." % request.name
+        )
 
 
 def _authorities(node: Node) -> tuple[list[tuple[t.Any, str, t.Any]], list[str]]:

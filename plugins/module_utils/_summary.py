@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.certops.kubernetes.plugins.module_utils import _model
 from ansible_collections.certops.kubernetes.plugins.module_utils._clock import clock_findings
+from ansible_collections.certops.kubernetes.plugins.module_utils._elsewhere_records import compared
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import SCHEMA_VERSION, Finding
 
 Record = t.Mapping[str, t.Any]
@@ -27,7 +28,8 @@ TABLE_LIMIT = 300  # more lines than this nobody reads; then only what is wrong 
 def certificate_records(results: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
     """The records of all hosts from `certificate_info`'s results by inventory name.
 
-    A node that was not reached, or where the module failed, becomes one record named `node` that says so.
+    A node that was not reached, or where the module failed, becomes one record named `node` that says so. Kubeconfigs on hosts outside of
+    the cluster are compared with what its nodes have.
     """
     records: list[dict[str, t.Any]] = []
     for host, result in results.items():
@@ -35,7 +37,7 @@ def certificate_records(results: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[
             records += [dict(record, host=host) for record in result["certificates"]]
         else:
             records.append(_node_record(host, result))
-    return records
+    return compared(records, {host: result.get("node") or {} for host, result in results.items()})
 
 
 def node_problems(results: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:

@@ -29,7 +29,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._journal import
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_records import inspect_kubeconfigs
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_switches import look_at_switches, settings_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, CONTROLLER_MANAGER
-from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Finding
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Finding, Node
 from ansible_collections.certops.kubernetes.plugins.module_utils._object_inspection import NONE, inspect_objects
 from ansible_collections.certops.kubernetes.plugins.module_utils._records import Setting
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewable import authorities_with_key
@@ -38,7 +38,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._unused import 
 if t.TYPE_CHECKING:
     from datetime import datetime
 
-    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node, Record
+    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Record
 
 _API_TIMEOUT_SECONDS = 5.0
 _DAY = 86400
@@ -49,7 +49,10 @@ _PROXY = "egress-selector-config-file"  # of the API server
 def survey(params: t.Mapping[str, t.Any], now: datetime) -> dict[str, t.Any]:
     """The node's records, the node itself and its problems, as the module with these parameters returns them."""
     began = time.monotonic()
-    node = discover(now, params["kubernetes_dir"], etcd_unit=params["etcd_unit"])
+    if params["kubeconfigs_only"]:  # whatever else runs there is none of this cluster's
+        node = Node(None, None, params["kubernetes_dir"])
+    else:
+        node = discover(now, params["kubernetes_dir"], etcd_unit=params["etcd_unit"])
     timeout, host = params["probe_timeout_seconds"], node.name or os.uname().nodename
     asked = Asked(node, now, timeout)
     thresholds = Thresholds(params["warn_days"] * _DAY, params["critical_days"] * _DAY)
@@ -69,7 +72,8 @@ def survey(params: t.Mapping[str, t.Any], now: datetime) -> dict[str, t.Any]:
     described["issued_by"] = dict(of_users.issued_by)
     described["unfinished_run"], problems = unfinished_run(StateFolder())
     described["seconds_taken"] = round(time.monotonic() - began, 3)
-    found = (*node.problems, *unused_files(node), *problems, *of_users.problems, *unseen)
+    unused = () if params["kubeconfigs_only"] else unused_files(node)
+    found = (*node.problems, *unused, *problems, *of_users.problems, *unseen)
     return {
         "certificates": [record_to_dict(record) for record in each_once([*records, *of_users.records, *in_objects])],
         "node": described,

@@ -12,10 +12,20 @@ its successor. What a successor says comes from that certificate alone, so that 
 
 from __future__ import annotations
 
+import base64
 import typing as t
 import warnings
 
-from ansible_collections.certops.kubernetes.plugins.module_utils._deps import CRYPTO_ERRORS, rsa, serialization, x509
+from ansible_collections.certops.kubernetes.plugins.module_utils._deps import (
+    CRYPTO_ERRORS,
+    InvalidSignature,
+    ec,
+    hashes,
+    padding,
+    rsa,
+    serialization,
+    x509,
+)
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     Certificate,
@@ -34,6 +44,7 @@ if t.TYPE_CHECKING:
     from datetime import datetime
 
 _SHORTEST_RSA_KEY = 2048
+_NO_SIGNATURE: tuple[type[Exception], ...] = (InvalidSignature, AttributeError, *CRYPTO_ERRORS)  # the second: keys that sign nothing
 
 
 def make_request(subject: t.Any, key: PrivateKey) -> bytes:
@@ -99,8 +110,43 @@ def proves_key(cert: Certificate, key_pem: bytes) -> bool:
         return False
 
 
+def prove_renewal(request_pem: bytes, key_pem: bytes) -> bytes:
+    """A signature, in base64, of a request for a renewal with the key of the certificate that is to be renewed. Raises CertopsError."""
+    key = load_private_key(key_pem, "the present key")
+    try:
+        if isinstance(key, rsa.RSAPrivateKey):
+            signature = key.sign(_signed(request_pem), padding.PKCS1v15(), hashes.SHA256())
+        elif isinstance(key, ec.EllipticCurvePrivateKey):
+            signature = key.sign(_signed(request_pem), ec.ECDSA(hashes.SHA256()))
+        else:
+            signature = t.cast(t.Any, key).sign(_signed(request_pem))
+    except _NO_SIGNATURE as exc:
+        raise CertopsError("The present key cannot sign (%s). Have a new kubeconfig made." % _reason(exc)) from None
+    return base64.b64encode(signature)
+
+
+def is_proven(cert: Certificate, request_pem: bytes, proof: bytes) -> bool:
+    """Whether `proof` is what `prove_renewal` makes of this request with the key of this certificate."""
+    try:
+        key, signature = t.cast(t.Any, cert.public_key()), base64.b64decode(proof, validate=True)
+        if isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, _signed(request_pem), padding.PKCS1v15(), hashes.SHA256())
+        elif isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signature, _signed(request_pem), ec.ECDSA(hashes.SHA256()))
+        else:
+            key.verify(signature, _signed(request_pem))
+    except _NO_SIGNATURE:
+        return False
+    return True
+
+
+def _signed(request_pem: bytes) -> bytes:
+    """What is signed: the prefix keeps a signature that was made for something else from being one for this."""
+    return b"certops.kubernetes: renew for this request\n" + request_pem
+
+
 def _reason(exc: Exception) -> str:
     return " ".join(str(exc).split()).rstrip(".")[:200] or type(exc).__name__
 
 
-__all__ = ("answer_problem", "grant_request", "make_request", "proves_key")
+__all__ = ("answer_problem", "grant_request", "is_proven", "make_request", "prove_renewal", "proves_key")

@@ -50,10 +50,12 @@ options:
     type: list
     elements: str
     default: []
+  kubeconfigs_only:
+    description: Whether this host is no node of the cluster, such as a bastion. Then O(kubeconfigs) alone are looked at.
+    type: bool
+    default: false
   cluster:
-    description:
-      - What to call the cluster in the records.
-      - By default what its own configuration calls it.
+    description: What to call the cluster in the records. By default what its own configuration calls it.
     type: str
   warn_days:
     description: A certificate that ends within so many days has the status V(warning).
@@ -64,9 +66,7 @@ options:
     type: int
     default: 7
   etcd_unit:
-    description:
-      - Whether an etcd that systemd runs on this host is the cluster's.
-      - The playbooks of this collection say so of control-plane nodes and of the hosts in the group of etcd.
+    description: Whether an etcd that systemd runs on this host is the cluster's, as on control-plane nodes and hosts of etcd.
     type: bool
     default: true
   kubernetes_dir:
@@ -314,9 +314,7 @@ node:
       type: float
       sample: 0.412
     certificate_validity_seconds:
-      description:
-        - How many seconds kubeadm makes certificates valid for in this cluster (C(certificateValidityPeriod) of its configuration).
-        - V(null) where that is not set, or could not be asked.
+      description: For how many seconds kubeadm makes certificates valid here (C(certificateValidityPeriod)), where that is known.
       type: int
       sample: 31536000
     leads:
@@ -390,6 +388,7 @@ def main() -> None:
             "probe_timeout_seconds": {"type": "float", "default": 2.0},
             "etcd_unit": {"type": "bool", "default": True},
             "kubeconfigs": {"type": "list", "elements": "str", "default": []},
+            "kubeconfigs_only": {"type": "bool", "default": False},
             "cluster_objects": {"type": "str", "choices": ["none", "called", "all"], "default": "none"},
         },
         supports_check_mode=True,

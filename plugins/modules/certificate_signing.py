@@ -46,6 +46,16 @@ options:
         description: How long the new certificate is valid. Never longer than the CA.
         type: int
         required: true
+      proof:
+        description: A signature of the request with the key of the certificate that is to be renewed.
+        type: str
+  copies_only:
+    description:
+      - For requests from hosts that are no nodes of the cluster, of M(certops.kubernetes.kubeconfig_renewal), which nobody need believe.
+      - Only an identity that a kubeconfig of this node has (the kubelet's left out) is signed, and only for whoever proves by
+        O(requests[].proof) that they have the key of the certificate that is to be renewed. Certificates alone are public.
+    type: bool
+    default: false
   kubernetes_dir:
     description: The folder of the node's Kubernetes configuration.
     type: path
@@ -53,6 +63,7 @@ options:
 seealso:
   - module: certops.kubernetes.certificate_request
   - module: certops.kubernetes.certificate_rotation
+  - module: certops.kubernetes.kubeconfig_renewal
 """
 
 EXAMPLES = r"""
@@ -100,8 +111,10 @@ def argument_spec() -> dict[str, t.Any]:
                 "request": {"type": "str", "required": True},
                 "certificate": {"type": "str", "required": True},
                 "validity_seconds": {"type": "int", "required": True},
+                "proof": {"type": "str"},
             },
         },
+        "copies_only": {"type": "bool", "default": False},
         "kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"},
     }
 
@@ -122,10 +135,17 @@ def sign(params: dict[str, t.Any], now: datetime) -> list[dict[str, str]]:
     """The new certificates as the module returns them. Raises CertopsError."""
     node = discover(now, params["kubernetes_dir"])
     requests = [
-        SigningRequest(entry["name"], entry["request"].encode(), entry["certificate"].encode(), entry["validity_seconds"])
+        SigningRequest(
+            entry["name"],
+            entry["request"].encode(),
+            entry["certificate"].encode(),
+            entry["validity_seconds"],
+            None if entry["proof"] is None else entry["proof"].encode(),
+        )
         for entry in params["requests"]
     ]
-    return [{"name": name, "certificate": certificate.decode()} for name, certificate in sign_requests(node, requests, now).items()]
+    signed = sign_requests(node, requests, now, copies_only=params["copies_only"])
+    return [{"name": name, "certificate": certificate.decode()} for name, certificate in signed.items()]
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ AS_STRINGS = {
     "certs_control_plane_group": "masters",
     "certs_etcd_group": "",
     "certs_worker_group": "",
+    "certs_kubeconfig_group": "",
     "certs_inspect_warn_days": "40",
     "certs_inspect_critical_days": "5",
     "certs_inspect_fail_on": "expired",

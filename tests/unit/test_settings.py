@@ -19,7 +19,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._policy import 
 from ansible_collections.certops.kubernetes.tests.unit.stand_in.controller import Controller, authority, reader, record
 
 INSPECT, ROLLBACK, ROTATE = (f"certops.kubernetes.{name}" for name in ("inspect", "rollback", "rotate"))
-NODES = {"node1": "masters", "node2": "masters", "store": "stores", "worker": "workers"}
+NODES = {"node1": "masters", "node2": "masters", "store": "stores", "worker": "workers", "bastion": "bastions"}
 
 # None is its default, and none is what another one is.
 VALUES: dict[str, t.Any] = {
@@ -27,6 +27,7 @@ VALUES: dict[str, t.Any] = {
     "certs_control_plane_group": "masters",
     "certs_etcd_group": "stores",
     "certs_worker_group": "workers",
+    "certs_kubeconfig_group": "bastions",
     "certs_inspect_warn_days": 41,
     "certs_inspect_critical_days": 5,
     "certs_inspect_fail_on": "expired",

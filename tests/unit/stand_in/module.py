@@ -21,6 +21,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 YEAR = 365 * 86400
 PATIENCE = 600  # seconds
+AFTER = {"not_after": "2027-11-24T00:00:00Z", "serial": "2", "fingerprint_sha256": "b" * 64}
 HOLDER = {key: {"type": "str", "default": ""} for key in ("run_id", "since", "playbook", "user", "controller", "job_id", "process")}
 LOCK = {"lock": {"type": "dict", "options": HOLDER}}
 KUBERNETES_DIR = {"kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"}}
@@ -35,6 +36,7 @@ SPECS: dict[str, dict[str, t.Any]] = {
         "probe_timeout_seconds": {"type": "float", "default": 2},
         "etcd_unit": {"type": "bool", "default": True},
         "kubeconfigs": {"type": "list", "elements": "str", "default": []},
+        "kubeconfigs_only": {"type": "bool", "default": False},
         "cluster_objects": {"choices": ["none", "called", "all"], "default": "none"},
     },
     "cluster_health_info": {
@@ -102,8 +104,21 @@ SPECS: dict[str, dict[str, t.Any]] = {
             "options": {
                 **{name: {"type": "str", "required": True} for name in ("name", "request", "certificate")},
                 "validity_seconds": {"type": "int", "required": True},
+                "proof": {"type": "str"},
             },
         },
+        "copies_only": {"type": "bool", "default": False},
+    },
+    "kubeconfig_renewal": {
+        "run_id": {"type": "str", "required": True},
+        "names": {"type": "list", "elements": "str", "default": []},
+        "certificates": {
+            "type": "list",
+            "elements": "dict",
+            "options": {"name": {"type": "str", "required": True}, "certificate": {"type": "str", "required": True}},
+        },
+        "validity_days": {"type": "int", "default": 365},
+        "keep_backups": {"type": "int", "default": 10},
     },
 }
 
@@ -125,6 +140,7 @@ def main() -> None:
         "certificate_rollback": roll_back,
         "cluster_lock": lock,
         "kubelet_serving_approval": approve,
+        "kubeconfig_renewal": renew_kubeconfigs,
     }
     if not module.check_mode:
         befalls(node, name, module._remote_tmp)  # type: ignore[attr-defined]  # as above
@@ -176,6 +192,7 @@ def info(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
         "leads": node.get("leads", []),
         "name": node.get("node_name"),
         "signs": node.get("signs", []),
+        "issued_by": node.get("issued_by", {}),
         "now": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + node.get("clock_ahead", 0))),
         "seconds_taken": 0.0,
     }
@@ -206,6 +223,25 @@ def sign(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
     return {"changed": False, "certificates": [{"name": one["name"], "certificate": "signed: %s" % one["request"]} for one in requests]}
 
 
+def renew_kubeconfigs(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
+    """Requests, or a year for what was signed; `refused` are those that are not renewed, with the reason."""
+    given, refused = module.params["certificates"], node.get("refused", {})
+    names = module.params["names"] if given is None else [one["name"] for one in given]
+    result: dict[str, t.Any] = {"changed": bool(names), "requests": [], "certificates": [], "recovered": []}
+    if given is None and not module.check_mode:
+        return {**result, "requests": [{**one, "proof": "p"} for one in ask(node, module)["requests"]]}
+    for name in names:
+        record = next(record for record in node["certificates"] if record["name"] == name)
+        after = {**AFTER, "subject": record["subject"]}
+        done = {"before": {key: record[key] for key in after}, "after": after, "in_use": "true", "proof": "identity", "message": None}
+        if name not in refused:
+            result["certificates"].append({"name": name, "action": "renew", **done})
+        if name not in refused and not module.check_mode:
+            record.update(after, seconds_left=YEAR, days_left=365, status="ok", not_before="2026-11-24T00:00:00Z")
+    problems = [refused[name] for name in names if name in refused]
+    return {**result, "failed": True, "msg": " ".join(problems)} if problems else result
+
+
 def approve(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
     """The node's `requests` ({name: node}) of those nodes that may be approved, or the failure `approval`; then whoever is `unserved`."""
     if node.get("approval"):
@@ -231,7 +267,7 @@ def rotate(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
         if item["name"] in settings:
             continue
         record = next(record for record in node["certificates"] if record["name"] == item["name"])
-        after = {"not_after": "2027-11-24T00:00:00Z", "serial": "2", "subject": record["subject"], "fingerprint_sha256": "b" * 64}
+        after = {**AFTER, "subject": record["subject"]}
         before = {key: record[key] for key in after}
         proof = {"in_use": "true", "proof": "handshake"}
         done.append({"name": item["name"], "action": item["action"], "before": before, "after": after, **proof})

@@ -279,7 +279,7 @@ def test_what_a_rotation_would_leave_alone_asks_for_none(tree: KubeadmTree, home
 
 
 def test_what_cannot_be_renewed_elsewhere(tree: KubeadmTree, home: Path) -> None:
-    """A key that is not the certificate's, and files: a request for them would be refused, and fail its host's turn."""
+    """A key that is not the certificate's, and one of both in a file: a request for them would be refused, and fail its host's turn."""
     node = dataclasses.replace(tree.discover(), components={}, credentials={})
     leaf, other = pki.make_leaf(tree.cas["ca"], "joe"), pki.make_leaf(tree.cas["ca"], "x")
     write(home / "joe.crt", leaf.cert_pem)
@@ -287,13 +287,14 @@ def test_what_cannot_be_renewed_elsewhere(tree: KubeadmTree, home: Path) -> None
     users = {
         "mixed": {**embedded(leaf), "client-key-data": embedded(other)["client-key-data"]},
         "files": {"client-certificate": "joe.crt", "client-key": "joe.key"},
+        "half": {"client-certificate-data": embedded(leaf)["client-certificate-data"], "client-key": "joe.key"},
     }
     document = json.loads(kubeconfig_of(users, "mixed"))
     document["clusters"][0]["cluster"]["certificate-authority-data"] = embedded(tree.cas["ca"])["client-certificate-data"]
-    document["contexts"].append({"name": "d", "context": {**document["contexts"][0]["context"], "user": "files"}})
+    document["contexts"] += [{"name": user, "context": {**document["contexts"][0]["context"], "user": user}} for user in ("files", "half")]
     path = write(home / "config", json.dumps(document).encode())
     found = inspect_kubeconfigs(node, [str(path)], Setting("c", "h", None, NOW, Thresholds(1, 1)))
-    assert [record.externally_managed for record in found.records] == [False, False]
+    assert [record.externally_managed for record in found.records] == [False, True, False]
 
 
 def test_where_others_may_write_nothing_is_read(tree: KubeadmTree, home: Path) -> None:

@@ -16,9 +16,11 @@ from ansible_collections.certops.kubernetes.plugins.module_utils import _cluster
 from ansible_collections.certops.kubernetes.plugins.module_utils import _survey
 from ansible_collections.certops.kubernetes.plugins.module_utils._inspection import Thresholds, inspect_node
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import fingerprint
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import pki
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.api_objects import client_config, secret, webhooks
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_api import FakeNode, FakeServer, listed
+from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.kubeadm_tree import embedded, kubeconfig_of
 
 NOW = datetime.now(timezone.utc)
 PARAMS: dict[str, t.Any] = {
@@ -29,6 +31,7 @@ PARAMS: dict[str, t.Any] = {
     "probe_timeout_seconds": 2.0,
     "etcd_unit": False,
     "kubeconfigs": [],
+    "kubeconfigs_only": False,
 }
 HOOK = "api:ValidatingWebhookConfiguration/policy#hook0/caBundle"
 
@@ -98,3 +101,20 @@ def test_each_record_has_a_name_of_its_own(tmp_path: Path) -> None:
     made.add_pair("apiserver")
     (record,) = inspect_node(made.node(), "h", None, NOW, Thresholds(1, 1))
     assert [one.name for one in _survey.each_once([record, record, record])] == ["apiserver", "apiserver~2", "apiserver~3"]
+
+
+def test_a_host_outside_of_the_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its kubeconfigs are looked at, whatever runs there; that it is no node is no finding."""
+    monkeypatch.setattr(_survey, "discover", lambda *_args, **_kwargs: pytest.fail("it was searched for a node"))
+    ca = pki.make_ca("kubernetes")
+    document = json.loads(kubeconfig_of({"admin": embedded(pki.make_leaf(ca, "kubernetes-admin"))}, "admin"))
+    document["clusters"][0]["cluster"]["certificate-authority-data"] = embedded(ca)["client-certificate-data"]
+    path = tmp_path / "config"
+    path.write_text(json.dumps(document))
+    path.chmod(0o600)
+    params = {**PARAMS, "kubeconfigs": [str(path)], "kubeconfigs_only": True, "cluster_objects": "none"}
+    result = _survey.survey(params, NOW)
+    (record,) = result["certificates"]
+    assert (record["name"], record["externally_managed"], record["ca"]) == ("%s#admin" % path, True, None)
+    assert result["node"]["issued_by"] == {record["name"]: fingerprint(ca.cert)}
+    assert result["problems"] == []

@@ -1,0 +1,179 @@
+# Copyright (c) certops.kubernetes contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""Kubeconfigs on hosts outside of the cluster, compared with what its nodes have: whose they are, and who can renew them. Pure functions.
+
+Records are plain dictionaries here: they come from `certificate_info`. Such a host knows neither the cluster's CA nor the kubeconfigs that
+its own may be copies of; both are in the records of the control-plane nodes. Only a copy of an identity that a node has is ever renewed:
+that a certificate ends is all that takes an identity back in Kubernetes.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+Record = t.Mapping[str, t.Any]
+Nodes = t.Mapping[str, t.Mapping[str, t.Any]]
+
+_CLUSTER_CA = re.compile(r"ca(\[\d+\])?\Z")
+_HARMLESS = {"expired": "warning", "expiring": "info"}  # how bad an end is of whom is not ours, as on a node
+_RANKS = ("info", "warning", "critical")
+
+
+class Elsewhere:
+    """What the nodes of a run have that kubeconfigs elsewhere may be of."""
+
+    def __init__(self, records: t.Sequence[Record], nodes: Nodes) -> None:
+        """`nodes` maps a host to what `certificate_info` says of its node: `signs` and `issued_by`."""
+        self.nodes = nodes
+        self._authorities: dict[str, list[Record]] = {}
+        for record in records:
+            if record["usage"] == "ca" and _CLUSTER_CA.match(record["name"]) and record["fingerprint_sha256"]:
+                self._authorities.setdefault(record["fingerprint_sha256"], []).append(record)
+        self._nodes = {record["host"] for record in records if record["component"] != "user"}  # elsewhere there is nothing else
+        self._originals = [record for record in records if record["host"] in self._nodes and _is_original(record)]
+
+    def covers(self, record: Record) -> bool:
+        """Whether this is a user in a kubeconfig on a host that is no node of the cluster."""
+        return record["component"] == "user" and record["ca"] is None and record["host"] not in self._nodes and "#" in record["name"]
+
+    @property
+    def has_authorities(self) -> bool:
+        """Whether there is a node to compare with."""
+        return bool(self._authorities)
+
+    def authority(self, record: Record) -> Record | None:
+        """The record of the cluster CA that signed it; None where no node of the run has that CA."""
+        found = self._authorities.get(self._issuer(record) or "")
+        return found[0] if found else None
+
+    def _issuer(self, record: Record) -> str | None:
+        issued_by = (self.nodes.get(record["host"]) or {}).get("issued_by") or {}
+        return t.cast("t.Optional[str]", issued_by.get(record["name"]))
+
+    def foreign(self, record: Record) -> bool:
+        """Whether another CA than those of the nodes signed it, as far as its kubeconfig tells and there are nodes to compare with."""
+        return self.has_authorities and self._issuer(record) is not None and self.authority(record) is None
+
+    def originals(self, record: Record) -> list[Record]:
+        """The kubeconfigs of nodes that have the same subject under the same CA; with several control planes there are several."""
+        hosts = {one["host"] for one in self._authorities.get(self._issuer(record) or "", ())}
+        return [one for one in self._originals if one["host"] in hosts and one["subject"] == record["subject"]]
+
+    def signer(self, record: Record) -> str | None:
+        """The first host that has such an original, and the key of its CA."""
+        hosts = [one["host"] for one in self.originals(record)]
+        return next((host for host in hosts if "ca" in ((self.nodes.get(host) or {}).get("signs") or ())), None)
+
+    def stale(self, record: Record) -> bool:
+        """Whether each of its originals has been renewed since it was made, and it is not one of those."""
+        return self._outdated(record, frozenset())
+
+    def why_outdated(self, record: Record, renewed: t.Collection[tuple[str, str]]) -> str | None:
+        """Why it is due whatever its age; `renewed` are (host, name) of what is going to be renewed."""
+        if self.stale(record):
+            return "its original was renewed since it was made"
+        return "its original is renewed, too" if self._outdated(record, renewed) else None
+
+    def _outdated(self, record: Record, renewed: t.Collection[tuple[str, str]]) -> bool:
+        originals = self.originals(record)
+        return bool(originals) and all(
+            (one["host"], one["name"]) in renewed
+            or (one["fingerprint_sha256"] != record["fingerprint_sha256"] and str(one["not_before"]) > str(record["not_before"]))
+            for one in originals
+        )
+
+
+def _is_original(record: Record) -> bool:
+    # Of its own kubelet's nobody has a copy, and its renewal is another matter.
+    return record["source"] == "kubeconfig" and record["name"] != "kubelet.conf" and "#" not in record["name"] and bool(record["subject"])
+
+
+def compared(records: t.Sequence[dict[str, t.Any]], nodes: Nodes) -> list[dict[str, t.Any]]:
+    """The records; those of kubeconfigs elsewhere tell whose they are (`stale_copy`, `foreign_copy`) and what renews them."""
+    known = Elsewhere(records, nodes)
+    return [_compared(record, known) if known.covers(record) else record for record in records]
+
+
+def _compared(record: dict[str, t.Any], known: Elsewhere) -> dict[str, t.Any]:
+    if record["subject"] is None:
+        return record
+    if known.foreign(record):
+        return _foreign(record)
+    authority, originals = known.authority(record), known.originals(record)
+    because, remedy = _why_not(record, known, originals)
+    findings = [dict(finding, remedy=remedy) if finding["code"] in _HARMLESS else finding for finding in record["findings"]]
+    if record["externally_managed"] and known.stale(record):
+        findings.append(_stale(record, originals))
+    changed = dict(
+        record,
+        cluster=record["cluster"] or (authority or {}).get("cluster"),
+        findings=findings,
+        externally_managed=bool(record["externally_managed"] and known.signer(record)),
+        not_renewable_because=because,
+    )
+    return dict(changed, status=_status(changed))
+
+
+def _why_not(record: Record, known: Elsewhere, originals: t.Sequence[Record]) -> tuple[str, str]:
+    """Why the host itself does not renew it, and what to do about its end."""
+    if known.authority(record) is None and known.has_authorities:
+        return "no CA in its kubeconfig signed it", "Copy a valid kubeconfig in its place."
+    if known.authority(record) is None:
+        return "no control-plane node of this run tells whose it is", "Look at it together with its cluster: certops.kubernetes.inspect."
+    if not originals:
+        return (
+            "no kubeconfig of a control-plane node is for %s" % record["subject"],
+            "Have a new one made (certops.kubernetes.issue_kubeconfig), or copied again by whoever made this one.",
+        )
+    if not record["externally_managed"]:
+        return "it does not hold the key of its certificate in a way that can be renewed", "Copy %s again." % originals[0]["path"]
+    if known.signer(record) is None:
+        return "the key of its CA is on no control-plane node of this run that has its original", "Have it signed where the CA's key is."
+    return "the key of its CA is on the control-plane nodes", "Renew it: certops.kubernetes.rotate does that, with its original."
+
+
+def _foreign(record: dict[str, t.Any]) -> dict[str, t.Any]:
+    remedy = "Renew it with the tools of its own cluster, or take it out of the file."
+    findings = [
+        dict(finding, severity=_HARMLESS[finding["code"]], remedy=remedy) if finding["code"] in _HARMLESS else finding
+        for finding in record["findings"]
+    ]
+    text = "%s was signed by no CA of a node of this run, but by %s (%s on %s)."
+    findings.append(
+        {
+            "code": "foreign_copy",
+            "severity": "info",
+            "message": text % (record["name"], record["issuer"], record["path"], record["host"]),
+            "remedy": "Nothing, if the file is for several clusters: it is left alone. If not, take that user out of it.",
+        }
+    )
+    changed = dict(record, findings=findings, externally_managed=False, not_renewable_because="no CA of a node of this run signed it")
+    return dict(changed, status=_status(changed))
+
+
+def _stale(record: Record, originals: t.Sequence[Record]) -> dict[str, t.Any]:
+    newest = max(originals, key=lambda one: str(one["not_after"]))
+    where = "%s on %s" % (newest["path"], newest["host"])
+    return {
+        "code": "stale_copy",
+        "severity": "warning",
+        "message": "%s is a copy of %s from before that was renewed; the original is valid until %s (%s on %s)."
+        % (record["name"], where, newest["not_after"], record["path"], record["host"]),
+        "remedy": "certops.kubernetes.rotate renews it (certs_rotate_kubeconfig_copies); or copy %s again." % where,
+    }
+
+
+def _status(record: Record) -> str:
+    """As `certificate_info` has it: the worst of its findings, but for what no date makes."""
+    if record["status"] not in ("ok", "warning", "critical"):
+        return str(record["status"])
+    worst = max((finding["severity"] for finding in record["findings"]), key=_RANKS.index, default="info")
+    return "ok" if worst == "info" else str(worst)
+
+
+__all__ = ("Elsewhere", "compared")
