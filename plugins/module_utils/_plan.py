@@ -16,13 +16,8 @@ import re
 import typing as t
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._elsewhere_records import Elsewhere
-from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._selection import identity, selected_records
 from ansible_collections.certops.kubernetes.plugins.module_utils._switch_plan import CONFIGURE, switch_entries
-
-try:
-    import jmespath
-except ImportError:
-    jmespath = None  # type: ignore[assignment,unused-ignore]
 
 DAY = 86400
 DEFAULT_VALIDITY_DAYS = 365  # kubeadm's own (kubeadm.k8s.io/v1beta4, certificateValidityPeriod)
@@ -53,7 +48,7 @@ def rotation_plan(
     cluster's configuration.
     Raises CertopsError when `select` is not an expression that yields records.
     """
-    selected = _selected(records, policy.get("select"))
+    selected = selected_records(records, policy.get("select"))
     ca_seconds = {(record["host"], record["name"]): record["seconds_left"] for record in records if record["usage"] == "ca"}
     signers = _signers(records, nodes or {})
     signers_grant = [node["signing_seconds"] for node in (nodes or {}).values() if node.get("signing_seconds")]
@@ -61,7 +56,7 @@ def rotation_plan(
     entries: list[Entry] = []
     for record in sorted(records, key=known.covers):  # what is due there depends on what is renewed on nodes
         node = (nodes or {}).get(record["host"]) or {}
-        chosen = selected is None or _identity(record) in selected
+        chosen = selected is None or identity(record) in selected
         if known.covers(record):
             signer = known.signer(record) if _signable_elsewhere(record) else None
             entries.append(_entry(record, policy, _limits_elsewhere(record, policy, known, signer, entries), chosen, signer))
@@ -86,7 +81,7 @@ def _limits_elsewhere(
         threshold=policy["renew_before_days"] * DAY,
         validity=_validity_seconds(policy, known.nodes.get(signer or "") or {}),
         ca_left=(known.authority(record) or {}).get("seconds_left"),
-        outdated=known.why_outdated(record, {_identity(entry) for entry in entries if entry["action"] == "renew"}),
+        outdated=known.why_outdated(record, {identity(entry) for entry in entries if entry["action"] == "renew"}),
     )
 
 
@@ -358,43 +353,6 @@ def duration(seconds: int) -> str:
         if seconds >= 2 * size or (unit == "day" and seconds == size):
             return "%d %s%s" % (seconds // size, unit, "" if seconds // size == 1 else "s")
     return "%d seconds" % seconds
-
-
-def _identity(record: Record) -> tuple[str, str]:
-    return record["host"], record["name"]
-
-
-def _selected(records: t.Sequence[Record], expression: str | None) -> set[tuple[str, str]] | None:
-    """Identities of the records that a JMESPath expression yields; None without an expression."""
-    if not expression:
-        return None
-    found = _search(expression, [dict(record) for record in records])
-    found = [found] if isinstance(found, dict) else found
-    if not isinstance(found, list) or not all(isinstance(item, dict) and "host" in item and "name" in item for item in found):
-        raise CertopsError(
-            "certs_rotate_select is %r, but must yield certificate records, as [?component=='etcd'] does; it yields %s."
-            % (expression, _kind(found))
-        )
-    return {_identity(item) for item in found}
-
-
-def _search(expression: str, records: list[dict[str, t.Any]]) -> t.Any:
-    if jmespath is None:
-        raise CertopsError("certs_rotate_select needs the Python library jmespath on the controller: install python3-jmespath.")
-    try:
-        return jmespath.search(expression, records)
-    except jmespath.exceptions.JMESPathError as error:
-        raise CertopsError(
-            "certs_rotate_select is %r, but must be a JMESPath expression over the certificate records, such as [?component=='etcd']: %s"
-            % (expression, error)
-        ) from None
-
-
-def _kind(found: t.Any) -> str:
-    if isinstance(found, list):
-        strange = next(item for item in found if not (isinstance(item, dict) and "host" in item and "name" in item))
-        return "a list with %r in it" % (strange,)
-    return "nothing" if found is None else repr(found)
 
 
 __all__ = (

@@ -90,10 +90,6 @@ EXAMPLES = r"""
   become: true
   register: inspected
 
-- name: Look at every certificate in the cluster's API, too
-  certops.kubernetes.certificate_info: {cluster_objects: all}
-  become: true
-
 - name: Show what is wrong, in plain words
   ansible.builtin.debug:
     msg: "{{ inspected.certificates | map(attribute='findings') | flatten | map(attribute='message') }}"

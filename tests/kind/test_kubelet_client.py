@@ -78,20 +78,6 @@ def test_renewed_by_the_clusters_signer_and_put_back() -> None:
     prove(cluster.newest_report("rollback")["results"][cluster.NODE])
 
 
-def reader(record: dict[str, t.Any]) -> tuple[str, str]:
-    """What a record says of the kubelet."""
-    (kubelet,) = record["readers"]
-    return kubelet["in_use"], kubelet["proof"]
-
-
-def inspected() -> tuple[str, str]:
-    """What an inspection says: whether the kubelet has what the link leads to, and how that is known."""
-    cluster.playbook("inspect")
-    records = cluster.newest_report("inspect")["records"]
-    (found,) = [reader(record) for record in records if record["name"] == "kubelet-client" and record["host"] == cluster.NODE]
-    return found
-
-
 # As kubeadm left it before its phase kubelet-finalize, and as people write it by hand.
 EMBED = """
 import base64, re, sys

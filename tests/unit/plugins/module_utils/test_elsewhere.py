@@ -25,10 +25,10 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._elsewhere impo
     look_into,
     put_into,
 )
-from ansible_collections.certops.kubernetes.plugins.module_utils._files import replace_file
-from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, StateFolder
+from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, ReplacedFile, StateFolder
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._replacement import put_if_unchanged
 from ansible_collections.certops.kubernetes.plugins.module_utils._requests import sign_requests
 from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credentials import Identity
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import describe, key_matches, load_private_key, parse_certificates
@@ -55,15 +55,13 @@ class Bastion:
         self.other = pki.make_leaf(self.cluster.authorities["ca"], "joe", not_after=NOW + timedelta(days=3))
         users: dict[str, t.Any] = {"admin": embedded(self.old), "joe#2": embedded(self.other), "robot": {"token": "abc"}}
         document = json.loads(kubeconfig_of(users, "admin"))
-        document["clusters"][0]["cluster"]["certificate-authority-data"] = embedded(self.cluster.authorities["ca"])[
-            "client-certificate-data"
-        ]
+        ca = embedded(self.cluster.authorities["ca"])["client-certificate-data"]
+        document["clusters"][0]["cluster"]["certificate-authority-data"] = ca
         document["contexts"].append({"name": "d", "context": {"cluster": "green", "user": "joe#2"}})
         self.path = root / "config"
         self.path.write_text(json.dumps(document, indent=1) + "\n")
         self.path.chmod(0o640)
         self.name = "%s#admin" % self.path
-
         self.asked: list[Identity] = []
         self.answers: dict[str, t.Any] = {}  # by the user's name, what the API server says
 
@@ -89,6 +87,14 @@ class Bastion:
 
     def journal(self, run_id: str = "run-1") -> t.Any:
         return self.state.load(run_id)
+
+    def name_files(self) -> None:
+        """The kubeconfig's first user has certificate and key in files beside it."""
+        for name, content in (("me.crt", self.old.cert_pem), ("me.key", self.old.key_pem)):
+            (self.path.parent / name).write_bytes(content)
+        document = json.loads(self.path.read_text())
+        document["users"][0]["user"] = {"client-certificate": "me.crt", "client-key": "me.key"}
+        self.path.write_text(json.dumps(document))
 
     def user(self, name: str = "admin") -> tuple[t.Any, t.Any]:
         user = parse_kubeconfig(self.path.read_bytes(), "x").users[name]
@@ -297,7 +303,7 @@ def test_what_is_changed_meanwhile_is_left_so(bastion: Bastion) -> None:
 
     before = bastion.path.read_bytes()
     outcome = put_into(bastion.state, bastion.run, signed, api)
-    assert "was changed by somebody else meanwhile" in outcome.problems[0]
+    assert "was changed by somebody else while" in outcome.problems[0]
     assert bastion.path.read_bytes() == before + b"\n"
     assert bastion.state.unfinished_run_id() is None
 
@@ -305,9 +311,7 @@ def test_what_is_changed_meanwhile_is_left_so(bastion: Bastion) -> None:
 def test_files_that_a_kubeconfig_names(bastion: Bastion) -> None:
     """They are replaced, the kubeconfig itself is not; two users who name them are renewed once."""
     folder = bastion.path.parent
-    (folder / "me.crt").write_bytes(bastion.old.cert_pem)
-    (folder / "me.key").write_bytes(bastion.old.key_pem)
-    (folder / "me.key").chmod(0o600)
+    bastion.name_files()
     named = {"client-certificate": "me.crt", "client-key": "%s/me.key" % folder}
     document = json.loads(bastion.path.read_text())
     document["users"] = [{"name": name, "user": named} for name in ("admin", "again")]
@@ -321,25 +325,19 @@ def test_files_that_a_kubeconfig_names(bastion: Bastion) -> None:
     certificate = parse_certificates((folder / "me.crt").read_bytes(), "x")[0]
     assert key_matches(certificate, load_private_key((folder / "me.key").read_bytes(), "x"))
     assert certificate != bastion.old.cert
-    assert (bastion.path.read_bytes(), (folder / "me.key").stat().st_mode & 0o777) == (before, 0o600)
+    assert bastion.path.read_bytes() == before
     assert [Path(file.path).name for file in bastion.journal().files] == ["me.key", "me.crt"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away and act as somebody else")
 def test_files_of_others_are_not_replaced(bastion: Bastion, tmp_path: Path) -> None:
     """Whoever owns the kubeconfig could name any file of root's."""
-    for path in (bastion.path.parent, bastion.path):
+    bastion.name_files()
+    for path in (bastion.path.parent, *bastion.path.parent.iterdir()):
         os.chown(path, JANE, JANE)
-    for name, content in (("me.crt", bastion.old.cert_pem), ("me.key", bastion.old.key_pem)):
-        (tmp_path / name).write_bytes(content)
-        (bastion.path.parent / name).write_bytes(content)
-        os.chown(bastion.path.parent / name, JANE, JANE)
-    document = json.loads(bastion.path.read_text())
-    document["users"][0]["user"] = {"client-certificate": "me.crt", "client-key": "me.key"}
-    bastion.path.write_text(json.dumps(document))
     signed = bastion.sign(bastion.ask())
     for name in ("me.crt", "me.key"):
-        (bastion.path.parent / name).unlink()
+        (bastion.path.parent / name).rename(tmp_path / name)
         (bastion.path.parent / name).symlink_to(tmp_path / name)
     assert bastion.put(signed).problems
     assert (tmp_path / "me.key").read_bytes() == bastion.old.key_pem
@@ -351,15 +349,15 @@ def test_one_file_that_cannot_be_written(bastion: Bastion, home: Path, monkeypat
     second.write_bytes(bastion.path.read_bytes())
     names = [bastion.name, "%s#admin" % second]
     signed = bastion.sign(bastion.ask(*names))
-    write = replace_file
+    write = put_if_unchanged
 
-    def full(path: str, data: bytes, attributes: t.Any) -> None:
-        if path == str(second):
+    def full(file: ReplacedFile, data: bytes) -> None:
+        if file.path == str(second):
             raise CertopsError("No space left on device.")
         assert bastion.journal().state == "applying", "before a file is replaced it is known which"
-        write(path, data, attributes)
+        write(file, data)
 
-    monkeypatch.setattr(_elsewhere, "replace_file", full)
+    monkeypatch.setattr(_elsewhere, "put_if_unchanged", full)
     outcome = bastion.put(signed)
     (problem,) = outcome.problems
     assert problem == "%s was left as it is. No space left on device." % second
@@ -371,22 +369,18 @@ def test_one_file_that_cannot_be_written(bastion: Bastion, home: Path, monkeypat
 @pytest.mark.parametrize("written", [True, False])
 def test_a_run_that_was_killed(bastion: Bastion, home: Path, monkeypatch: pytest.MonkeyPatch, written: bool) -> None:
     """The next one says so; what is half is put back, so that certificate and key belong together."""
-    for name, content in (("me.crt", bastion.old.cert_pem), ("me.key", bastion.old.key_pem)):
-        (home / name).write_bytes(content)
-    document = json.loads(bastion.path.read_text())
-    document["users"][0]["user"] = {"client-certificate": "me.crt", "client-key": "me.key"}
-    bastion.path.write_text(json.dumps(document))
+    bastion.name_files()
     signed = bastion.sign(bastion.ask())
-    write = replace_file
+    write = put_if_unchanged
 
-    def killed(path: str, data: bytes, attributes: t.Any) -> None:
-        if not written and path.endswith(".crt"):
+    def killed(file: ReplacedFile, data: bytes) -> None:
+        if not written and file.path.endswith(".crt"):
             raise KeyboardInterrupt
-        write(path, data, attributes)
-        if path.endswith(".crt"):
+        write(file, data)
+        if file.path.endswith(".crt"):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(_elsewhere, "replace_file", killed)
+    monkeypatch.setattr(_elsewhere, "put_if_unchanged", killed)
     with pytest.raises(KeyboardInterrupt):
         bastion.put(signed)
     monkeypatch.undo()

@@ -10,7 +10,7 @@ import importlib.util
 import typing as t
 
 import pytest
-from ansible_collections.certops.kubernetes.plugins.module_utils import _plan
+from ansible_collections.certops.kubernetes.plugins.module_utils import _selection
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._order import due_hosts, etcd_hosts, rotation_order
 from ansible_collections.certops.kubernetes.plugins.module_utils._plan import (
@@ -260,7 +260,7 @@ def test_a_bad_select_is_explained(select: str, said: str) -> None:
 
 def test_select_without_jmespath_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only who uses it needs the library."""
-    monkeypatch.setattr(_plan, "jmespath", None)
+    monkeypatch.setattr(_selection, "jmespath", None)
     assert rotation_plan([record("apiserver", 10)], rotate_policy())[0]["action"] == "renew"
     with pytest.raises(CertopsError, match="needs the Python library jmespath on the controller"):
         rotation_plan([record("apiserver", 10)], rotate_policy(select="[]"))
