@@ -95,8 +95,7 @@ EXAMPLES = r"""
     msg: "{{ inspected.certificates | map(attribute='findings') | flatten | map(attribute='message') }}"
 
 - name: Fail when something ends within two weeks
-  certops.kubernetes.certificate_info:
-    critical_days: 14
+  certops.kubernetes.certificate_info: {critical_days: 14}
   become: true
   register: inspected
   failed_when: inspected.certificates | selectattr('status', 'in', ['critical', 'expired']) | length > 0
@@ -220,9 +219,7 @@ certificates:
       type: int
       sample: 365
     status:
-      description:
-        - One of V(ok), V(warning), V(critical), V(expired), V(not_yet_valid), V(missing), V(unreadable), V(unreachable).
-        - The first three are the worst of RV(certificates[].findings).
+      description: One of V(ok), V(warning), V(critical), V(expired), V(not_yet_valid), V(missing), V(unreadable), V(unreachable).
       type: str
       sample: ok
     ca:

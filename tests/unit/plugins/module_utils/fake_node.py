@@ -126,8 +126,8 @@ class FakeNode:
 
     def on_disk(self, name: str) -> str:
         """The fingerprint of the certificate that lies on disk; "" when it cannot be read."""
-        credential = self.credential(name)
         try:
+            credential = self.credential(name)
             data = read_bounded(credential.cert_path)
             if data not in self._fingerprints:  # each process reads all of them at each of its starts
                 self._fingerprints[data] = describe(look_at(credential).leaf).fingerprint_sha256

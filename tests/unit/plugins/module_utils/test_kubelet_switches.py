@@ -138,7 +138,7 @@ def test_a_run_that_is_killed_is_ended_by_the_next_one(node: KubeletNode, monkey
 
     with monkeypatch.context() as patch:
         if moment == "before the file":
-            patch.setattr("ansible_collections.certops.kubernetes.plugins.module_utils._transaction.put", die)
+            patch.setattr("ansible_collections.certops.kubernetes.plugins.module_utils._transaction.put_if_unchanged", die)
         else:
             patch.setattr(node, "restart", die)
         with pytest.raises(Killed):

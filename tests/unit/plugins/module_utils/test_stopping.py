@@ -92,10 +92,11 @@ def test_without_the_right_to_signal(run: t.Callable[..., Process], monkeypatch:
     def refuse(*_args: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.delattr(os, "pidfd_open", raising=False)
-    monkeypatch.setattr(os, "kill", refuse)
-    with pytest.raises(CertopsError, match="become: true"):
-        stop_process(run(), 1)
+    process = run()
+    with monkeypatch.context() as patch, pytest.raises(CertopsError, match="become: true"):
+        patch.delattr(os, "pidfd_open", raising=False)
+        patch.setattr(os, "kill", refuse)
+        stop_process(process, 1)
 
 
 def test_restart_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
