@@ -13,6 +13,7 @@ version_added: 0.1.0
 description:
   - Joins what M(certops.kubernetes.certificate_info) returned for several hosts to one list of records.
   - A host that was not reached, or where the module failed, becomes a record too, named V(node), that says so.
+  - Kubeconfigs on hosts outside of the cluster are compared with what its nodes have (C(stale_copy), C(foreign_copy)).
 options:
   _input:
     description: Results of M(certops.kubernetes.certificate_info) by inventory name.

@@ -11,7 +11,8 @@ author:
   - certops.kubernetes contributors (@certops)
 version_added: 0.1.0
 description:
-  - Certificates with their old and new end, and components with the time that they were away.
+  - Certificates with their old and new end, settings of the kubelet with their old and new value, and components with the
+    time that they were away.
 options:
   _input:
     description: What M(certops.kubernetes.certificate_rotation) or M(certops.kubernetes.certificate_rollback) returned.

@@ -11,8 +11,9 @@ author:
   - certops.kubernetes contributors (@certops)
 version_added: 0.1.0
 description:
-  - The hosts where a plan renews or activates something, or where a run did not end.
-  - Hosts whose kube-scheduler or kube-controller-manager leads the cluster come last, so that leadership moves once.
+  - The hosts where a plan changes something, or where a run did not end.
+  - Hosts that run etcd and no API server come first, those outside of the cluster, which have kubeconfigs only, at the end.
+  - Of the others those whose kube-scheduler or kube-controller-manager leads the cluster come last, so that leadership moves once.
 positional: nodes
 options:
   _input:

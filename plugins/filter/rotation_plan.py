@@ -11,7 +11,8 @@ author:
   - certops.kubernetes contributors (@certops)
 version_added: 0.1.0
 description:
-  - Says for each certificate record what a rotation does about it, and why. A pure function, the same in check mode and in real runs.
+  - Says for each certificate record, and for each setting of a kubelet that is wanted on, what a rotation does about it, and why.
+  - A pure function, the same in check mode and in real runs.
 positional: policy
 options:
   _input:
@@ -20,11 +21,14 @@ options:
     elements: dict
     required: true
   policy:
-    description: Values of the C(certs_rotate_) variables, as P(certops.kubernetes.policy#filter) returns them.
+    description:
+      - Values of the C(certs_rotate_) variables, as P(certops.kubernetes.policy#filter) returns them.
+      - With V(approver) empty there is no control-plane node that could approve what a kubelet asks for.
     type: dict
     required: true
   nodes:
-    description: What M(certops.kubernetes.certificate_info) says of each node, such as the validity that the cluster asks for.
+    description:
+      - What M(certops.kubernetes.certificate_info) says of each node, such as the validity that it asks for, or the kubelet's settings.
     type: dict
     default: {}
 """
@@ -40,7 +44,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: One entry for each record, and for each run that did not end, with V(action), V(code) and V(reason).
+  description:
+    - One entry for each record, for each setting that is wanted on and is off, and for each run that did not end.
+    - Each has V(action), V(code) and V(reason).
   type: list
   elements: dict
 """

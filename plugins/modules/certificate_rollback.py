@@ -15,6 +15,8 @@ description:
   - Puts the files that an earlier run replaced back in their place, restarts what does not reload by itself, and proves it, in a
     transaction like that of M(certops.kubernetes.certificate_rotation). This run has a backup of its own.
   - Refused when an old certificate has expired, does not match its key, or is not signed by the CA that is on the node now.
+  - A run that switched settings of the kubelet on (C(-kubelet) is behind its id) is put back likewise. Refused when the file was changed
+    since.
   - A second call changes nothing.
 requirements:
   - cryptography >= 3.4 on the node

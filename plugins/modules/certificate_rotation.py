@@ -147,17 +147,17 @@ EXAMPLES = r"""
 - name: Renew the API server's certificate
   certops.kubernetes.certificate_rotation:
     run_id: 2026-11-24-a
-    items:
-      - name: apiserver
+    items: [{name: apiserver}]
 
 - name: Renew two kubeconfigs with their old keys, restart nothing now
   certops.kubernetes.certificate_rotation:
     run_id: 2026-11-24-b
     private_key: keep
     restart: never
-    items:
-      - name: controller-manager.conf
-      - name: scheduler.conf
+    items: [{name: controller-manager.conf}, {name: scheduler.conf}]
+
+- name: Let the kubelet renew its client certificate by itself
+  certops.kubernetes.certificate_rotation: {run_id: 2026-11-24-c, items: [{name: "kubelet:rotateCertificates", action: configure}]}
 """
 
 RETURN = r"""
@@ -167,7 +167,7 @@ run_id:
   returned: always
   sample: 2026-11-24-a
 certificates:
-  description: What was done to each certificate.
+  description: What was done to each certificate, and to each setting of the kubelet.
   type: list
   elements: dict
   returned: always
@@ -184,7 +184,7 @@ certificates:
       description:
         - RV(ignore:subject), RV(ignore:sans), RV(ignore:serial), the dates, RV(ignore:fingerprint_sha256).
         - Of a certificate that moves from C(kubelet.conf) to a file of its own, RV(ignore:kept_in) is where it is.
-        - Of a setting of the kubelet RV(ignore:setting), RV(ignore:value) and RV(ignore:path); the others are null.
+        - Of a setting of the kubelet RV(ignore:setting), RV(ignore:value) and RV(ignore:path); the others are null or empty.
       type: dict
     after:
       description: The same of the new certificate. What is not known in check mode is null.
@@ -194,8 +194,7 @@ certificates:
       type: str
       sample: "true"
     proof:
-      description: How that is known; V(handshake), V(identity), V(inode), V(process_age), V(metrics), V(path_works) or
-        V(none).
+      description: How that is known; V(handshake), V(identity), V(inode), V(process_age), V(metrics), V(path_works) or V(none).
       type: str
       sample: handshake
     message:

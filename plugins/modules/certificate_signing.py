@@ -47,7 +47,7 @@ options:
         type: int
         required: true
       proof:
-        description: A signature of the request with the key of the certificate that is to be renewed.
+        description: A signature of the request with the key of the certificate that is to be renewed. Needed with O(copies_only).
         type: str
   copies_only:
     description:

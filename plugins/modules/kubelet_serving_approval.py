@@ -44,7 +44,7 @@ options:
   wait_seconds:
     description:
       - How long the certificates of all approved requests are waited for. The module fails when one has not been issued by then.
-      - With V(0) none is waited for.
+      - With V(0), or with O(served_seconds), none is waited for.
     type: int
     default: 30
   served_seconds:
@@ -69,7 +69,14 @@ EXAMPLES = r"""
     nodes:
       - cp-1
       - worker-1
+  become: true
   register: approval
+
+- name: Wait besides until one that was just told to ask serves what the cluster signed
+  certops.kubernetes.kubelet_serving_approval:
+    nodes: [worker-1]
+    served_seconds: 60
+  become: true
 
 - name: Show what is left alone, and why
   ansible.builtin.debug:
