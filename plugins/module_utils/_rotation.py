@@ -127,13 +127,15 @@ def _switch(
             return dict(before, warnings=[*before["warnings"], *done])
         check_before(access, state, node, made, request.restart)
         refuse_unhealthy(access, node, made, request.health_seconds)
-        own = commit(access, state, transaction, made, dataclasses.replace(request, run_id=request.run_id + SWITCHED))
-    except RotationFailed as error:
-        raise RotationFailed(str(error), together(before, error.result)) from error
+        switch = dataclasses.replace(request, run_id=request.run_id + SWITCHED)
+        own = commit(access, state, transaction, made, switch, kind=journaling.SETTINGS)
     except CertopsError as error:
+        message = "%s What was renewed before stays." % error if before["changed"] else str(error)
+        if isinstance(error, RotationFailed):
+            raise RotationFailed(message, together(before, error.result)) from error
         if not before["changed"]:
             raise
-        raise RotationFailed("%s What was renewed before stays." % error, before) from error
+        raise RotationFailed(message, before) from error
     own["warnings"].extend([*done, *kubeadm_warnings(node, made)])
     return dict(together(before, own), settings_run_id=own["run_id"])
 
