@@ -218,6 +218,18 @@ def test_a_file_that_somebody_has_changed_since_is_not_put_back(node: KubeletNod
     assert node.config.read_text() == ON + "maxPods: 99\n"
 
 
+def test_what_somebody_writes_while_the_node_becomes_well_is_kept(node: KubeletNode) -> None:
+    def unwell(_node: t.Any) -> str | None:
+        if "maxPods" not in node.config.read_text():
+            node.config.write_text(TEXT + "maxPods: 99\n")
+            return "not yet"
+        return None
+
+    node.unhealthy = unwell
+    node.switch()
+    assert node.config.read_text() == TEXT.replace("false", "true") + "maxPods: 99\nserverTLSBootstrap: true\n"
+
+
 def test_a_kubelet_that_would_not_start_again_is_not_restarted(node: KubeletNode) -> None:
     node.ended = ["kubelet-client"]
     with pytest.raises(CertopsError, match="kubelet-client has expired, and it would not start again"):
