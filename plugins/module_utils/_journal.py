@@ -51,6 +51,7 @@ ROLLED_BACK = "rolled_back"
 FAILED = "failed"
 
 ROTATION = "rotation"
+SETTINGS = "settings"  # a rotation, too, beside which what was renewed is kept
 COPIES = "copies"  # a run that renews nothing, and makes copies of kubeconfigs valid
 ROLLBACK = "rollback"
 
@@ -250,8 +251,7 @@ class StateFolder:
 
     def newest_rotation(self) -> Journal | None:
         """The last rotation that ended well and replaced files."""
-        found = (journal for journal in self.journals() if journal.state == COMMITTED and journal.kind == ROTATION and journal.files)
-        return next(found, None)
+        return next((one for one in self.journals() if one.state == COMMITTED and one.kind in (ROTATION, SETTINGS) and one.files), None)
 
     def discard_unborn(self) -> list[str]:
         """Remove folders without a journal: such a run was stopped before it changed anything, or half removed. Returns names."""

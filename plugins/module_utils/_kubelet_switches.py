@@ -14,7 +14,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import final_target, read_bounded
-from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item
+from ansible_collections.certops.kubernetes.plugins.module_utils._journal import ROLLBACK, Item
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_config import KubeletSettings, read_kubelet
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import KUBELET
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
@@ -26,12 +26,14 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._yaml_switch im
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal
     from ansible_collections.certops.kubernetes.plugins.module_utils._model import Node
+    from ansible_collections.certops.kubernetes.plugins.module_utils._node_access import NodeAccess
 
 ROTATION = SETTING + "rotateCertificates"
 SERVING = SETTING + "serverTLSBootstrap"
 FLAGS = {ROTATION: "rotate-certificates", SERVING: "rotate-server-certificates"}
 _CLIENT_CREDENTIALS = ("kubelet-client", "kubelet.conf")
 _NO_FACTS = dict.fromkeys(("subject", "serial", "not_before", "not_after", "fingerprint_sha256"))
+_POLL_SECONDS = 0.5
 _CONFIG_MAP = "kubectl -n kube-system edit configmap kubelet-config"
 
 
@@ -117,8 +119,14 @@ def kubeadm_warnings(node: Node, made: t.Sequence[Renewal]) -> list[str]:
     ]
 
 
-def prove_settings(node: Node, journal: Journal, items: t.Sequence[Item]) -> tuple[Proof, ...]:
-    """That each setting is as wanted, and that the kubelet that runs is another one than before. Raises CertopsError."""
+def prove_settings(
+    access: NodeAccess, journal: Journal, items: t.Sequence[Item], worked_before: t.Collection[str], seconds: float
+) -> tuple[Proof, ...]:
+    """That each setting is as wanted, that the kubelet that runs is another one than before, and that its API server still takes it.
+
+    `worked_before`: those for which that was seen before the change. `seconds`: how long is waited for it. Raises CertopsError.
+    """
+    node = access.discover()
     settings, process = settings_of(node), process_of(node, KUBELET)
     before = next((touched for touched in journal.components if touched.name == KUBELET), None)
     proofs = []
@@ -131,7 +139,25 @@ def prove_settings(node: Node, journal: Journal, items: t.Sequence[Item]) -> tup
         new = before is not None and process is not None and process != before.process
         in_use = "true" if new else "unknown"
         proofs.append(Proof(item.name, in_use, "process_age", ((KUBELET, "restart", in_use, "process_age"),)))
+    deadline = access.monotonic() + seconds
+    for item in items:
+        _wait_until_taken(access, item, journal.kind == ROLLBACK, item.name in worked_before, deadline)
     return tuple(proofs)
+
+
+def _wait_until_taken(access: NodeAccess, item: Item, is_rollback: bool, worked_before: bool, deadline: float) -> None:
+    """With rotation a kubelet shows what lies in its own folder, whatever its kubeconfig names: a leftover there may be no good."""
+    while True:
+        way = access.client_proof(access.discover(), item.name, "")
+        # Who goes back may do that because it does not work.
+        if way.in_use == "true" or not (worked_before or (way.in_use == "false" and not is_rollback)):
+            return
+        if access.monotonic() > deadline:
+            raise CertopsError(
+                "The kubelet does not reach its API server with %s: %s (%s). Remedy: see journalctl -u kubelet, and what lies in its "
+                "--cert-dir." % (_key(item.name), item.after["value"], way.message or "no reason given")
+            )
+        access.sleep(_POLL_SECONDS)
 
 
 def restore_problem(journal: Journal, item: Item, holds: t.Callable[[t.Any], bool]) -> str | None:

@@ -34,6 +34,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_api im
     KUBELET_CREDENTIAL,
     KUBELETS,
     ask_signer,
+    has_own_identity,
     identity_problem,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
@@ -42,6 +43,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._other_tools im
     scheduled_shutdown,
     systemd_obstacles,
 )
+from ansible_collections.certops.kubernetes.plugins.module_utils._restarts import SETTING
 from ansible_collections.certops.kubernetes.plugins.module_utils._tls_credentials import identity_from_kubeconfig, identity_from_pair
 
 if t.TYPE_CHECKING:
@@ -140,9 +142,12 @@ def client_proof(node: Node, name: str, fingerprint: str) -> ClientProof:
     The API server tells a client's certificate since Kubernetes 1.32 (`apiserver/pkg/authentication/request/x509`, credential-id).
     """
     credential = node.credential(name)
-    if credential is None:
+    is_setting = name.startswith(SETTING) and has_own_identity(node)
+    if credential is None and not is_setting:
         return UNKNOWN
     try:
+        if credential is None:  # of a setting: whether the kubelet is a client of its API server at all
+            return ClientProof(*identity_problem(node, None))
         if credential.kind == "pair" and credential.presented_to == "etcd":
             return _etcd_proof(node, credential)
         if name in KUBELETS:

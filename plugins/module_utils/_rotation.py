@@ -121,21 +121,29 @@ def _switch(
 ) -> dict[str, t.Any]:
     """Then the settings of the kubelet, as a run of its own: whatever becomes of it, what was renewed stays. `before` is its result."""
     try:
-        node = access.discover()
-        made, done = changes_for(node, names, access.expired(node, sorted(node.credentials)))
+        node, made, done = _switches(access, names)
+        if made:
+            check_before(access, state, node, made, request.restart)
+            refuse_unhealthy(access, node, made, request.health_seconds)
+            node, made, done = _switches(access, names)  # that may have taken a while, in which somebody else may have changed the file
         if not made:
             return dict(before, warnings=[*before["warnings"], *done])
-        check_before(access, state, node, made, request.restart)
-        refuse_unhealthy(access, node, made, request.health_seconds)
-        own = commit(access, state, transaction, made, dataclasses.replace(request, run_id=request.run_id + SWITCHED))
-    except RotationFailed as error:
-        raise RotationFailed(str(error), together(before, error.result)) from error
+        switch = dataclasses.replace(request, run_id=request.run_id + SWITCHED)
+        own = commit(access, state, transaction, made, switch, kind=journaling.SETTINGS)
     except CertopsError as error:
+        message = "%s What was renewed before stays." % error if before["changed"] else str(error)
+        if isinstance(error, RotationFailed):
+            raise RotationFailed(message, together(before, error.result)) from error
         if not before["changed"]:
             raise
-        raise RotationFailed("%s What was renewed before stays." % error, before) from error
+        raise RotationFailed(message, before) from error
     own["warnings"].extend([*done, *kubeadm_warnings(node, made)])
     return dict(together(before, own), settings_run_id=own["run_id"])
+
+
+def _switches(access: NodeAccess, names: t.Sequence[str]) -> tuple[Node, list[Renewal], list[str]]:
+    node = access.discover()
+    return (node, *changes_for(node, names, access.expired(node, sorted(node.credentials))))
 
 
 def predict(access: NodeAccess, state: StateFolder, request: Request) -> dict[str, t.Any]:

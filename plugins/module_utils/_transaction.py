@@ -190,7 +190,8 @@ class Transaction:
         in_files = tuple(item for item in journal.items if _is_of_a_file(item))
         proofs = self._prove(journal, in_files, expected, journal.restart)
         settings = tuple(item for item in journal.items if is_setting(item.name))
-        proofs = (*proofs, *prove_settings(self._access.discover(), journal, settings)) if settings else proofs
+        if settings:
+            proofs = (*proofs, *prove_settings(self._access, journal, settings, self._worked_before, self._limits.proof))
         in_memory = tuple(item for item in journal.items if item.action == RESTART)
         restarted, shown = prove_restarts(self._access, in_memory, self._limits.proof)
         journal = dataclasses.replace(journal, items=(*in_files, *settings, *restarted))

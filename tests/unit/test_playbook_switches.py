@@ -82,3 +82,12 @@ def test_a_run_without_a_control_plane_node_asks_one_outside_of_it(controller: C
     done = controller.play(ROTATE, "--limit", "w1", **SERVING)
     assert done.returncode == 0, done.stdout
     assert len(calls(controller, "cp1", APPROVAL)) == 1
+
+
+def test_a_cluster_that_is_not_well_after_it_is_told_how_all_of_it_is_undone(controller: Controller) -> None:
+    controller.change("w1", health=["healthy", "unhealthy"])
+    done = controller.play(ROTATE, **BOTH, certs_rotate_health_timeout_seconds="3")
+    assert done.returncode == 2, done.stdout
+    run_id = calls(controller, "w1", ROTATION)[0]["run_id"]
+    undo = "ansible-playbook certops.kubernetes.rollback -e certs_rotate_rollback_run_id="
+    assert "To undo this too: %s%s-kubelet, then %s%s" % (undo, run_id, undo, run_id) in " ".join(done.stdout.split())

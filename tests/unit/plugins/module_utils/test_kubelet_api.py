@@ -186,6 +186,16 @@ def test_beside_a_file_what_is_embedded_is_not_shown(cluster: Cluster, tmp_path:
     assert client_proof(node, "kubelet-client", FINGERPRINT) == ClientProof("true", "identity")
 
 
+def test_of_a_setting_it_is_seen_that_the_kubelet_is_a_client_at_all(cluster: Cluster) -> None:
+    cluster.sees()
+    cluster.renewed(datetime.now(timezone.utc))
+    assert client_proof(cluster.node, "kubelet:rotateCertificates", "").in_use == "true"
+    cluster.renewed(datetime.now(timezone.utc) - timedelta(minutes=9))
+    found = client_proof(cluster.node, "kubelet:rotateCertificates", "")
+    assert (found.in_use, "has not renewed the Lease" in found.message) == ("false", True)
+    assert client_proof(dataclasses.replace(cluster.node, credentials={}), "kubelet:rotateCertificates", "").in_use == "unknown"
+
+
 def test_a_valid_identity_goes_before_an_expired_one(cluster: Cluster, tmp_path: Path) -> None:
     now = datetime.now(timezone.utc)
     expired = pki.make_leaf(CA, "system:node:w1", not_before=now - timedelta(days=9), not_after=now - timedelta(days=1))

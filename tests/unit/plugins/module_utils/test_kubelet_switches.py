@@ -17,6 +17,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._journal import
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_config import read_kubelet
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_switches import ROTATION, SERVING, Switch, look_at_switches
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Process
+from ansible_collections.certops.kubernetes.plugins.module_utils._node_access import ClientProof
 from ansible_collections.certops.kubernetes.plugins.module_utils._plan import rollback_plan
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import CONFIGURE, Wanted
 from ansible_collections.certops.kubernetes.plugins.module_utils._report import rotation_lines
@@ -43,6 +44,7 @@ class KubeletNode(FakeNode):
     def start(self, component: str) -> None:
         super().start(component)
         if component == KUBELET:
+            self.started_with = self.config.read_text()
             argv = ("kubelet", "--kubeconfig=/k", "--config=%s" % self.config, *self.flags)
             self.processes[component] = dataclasses.replace(self.processes[component], argv=argv)
 
@@ -127,6 +129,7 @@ def test_a_kubelet_that_does_not_come_back_is_put_back_and_what_was_renewed_stay
     assert node.on_disk("apiserver") != old
     assert node.restarts == [KUBELET], "it may have read the new file"
     assert (caught.value.result["state"], caught.value.result["run_id"]) == (ROLLED_BACK, "run")
+    assert str(caught.value).endswith(" What was renewed before stays.")
 
 
 @pytest.mark.parametrize("moment", ["before the file", "before the restart", "after the restart"])
@@ -150,6 +153,40 @@ def test_a_run_that_is_killed_is_ended_by_the_next_one(node: KubeletNode, monkey
     assert node.config.read_text() == ON
     assert (node.processes[KUBELET] == process) == (moment == "after the restart"), "restarted unless it was"
     assert node.state.unfinished() == []
+
+
+def test_what_was_renewed_can_be_put_back_however_few_backups_are_kept(node: KubeletNode) -> None:
+    node.switch(*node.wanted("apiserver"), keep_backups=1)
+    assert [journal.run_id for journal in node.state.journals()] == ["run-kubelet", "run"]
+    assert node.put_back("run")["changed"]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_kubelet_that_the_cluster_does_not_take_any_more_is_put_back(
+    node: KubeletNode, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    def seen(_fingerprint: str) -> ClientProof:
+        return ClientProof("true", "identity") if node.started_with == TEXT else ClientProof("false", "identity", "it renews no Lease")
+
+    def die(*_arguments: t.Any) -> t.Any:
+        raise Killed
+
+    node.proofs = {ROTATION: seen}
+    if killed:
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(node, "restart", die)
+            node.switch()
+    with pytest.raises(RotationFailed, match="does not reach its API server with rotateCertificates: true.*it renews no Lease"):
+        node.switch()
+    assert (node.config.read_text(), node.started_with) == (TEXT, TEXT)
+    assert node.time > LIMITS.proof, "it was given its time"
+
+
+def test_a_rollback_is_not_refused_by_what_did_not_work_before_it(node: KubeletNode) -> None:
+    node.switch()
+    node.proofs = {ROTATION: lambda _fingerprint: ClientProof("false", "identity", "it renews no Lease")}
+    assert node.put_back()["state"] == COMMITTED
+    assert node.config.read_text() == TEXT
 
 
 def test_a_rollback_puts_the_file_back_and_restarts_the_kubelet(node: KubeletNode) -> None:
@@ -179,6 +216,18 @@ def test_a_file_that_somebody_has_changed_since_is_not_put_back(node: KubeletNod
     with pytest.raises(CertopsError, match="was changed since the run run-kubelet. Remedy: set rotateCertificates: false in it by hand"):
         node.put_back()
     assert node.config.read_text() == ON + "maxPods: 99\n"
+
+
+def test_what_somebody_writes_while_the_node_becomes_well_is_kept(node: KubeletNode) -> None:
+    def unwell(_node: t.Any) -> str | None:
+        if "maxPods" not in node.config.read_text():
+            node.config.write_text(TEXT + "maxPods: 99\n")
+            return "not yet"
+        return None
+
+    node.unhealthy = unwell
+    node.switch()
+    assert node.config.read_text() == TEXT.replace("false", "true") + "maxPods: 99\nserverTLSBootstrap: true\n"
 
 
 def test_a_kubelet_that_would_not_start_again_is_not_restarted(node: KubeletNode) -> None:
