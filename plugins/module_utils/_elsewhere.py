@@ -14,6 +14,7 @@ put back by the next one: what was there before is valid to its own end.
 from __future__ import annotations
 
 import dataclasses
+import time
 import typing as t
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -53,6 +54,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import Certificate
 
 _API_TIMEOUT_SECONDS = 10.0
+_LONGEST_SECONDS = 120.0  # for all servers, which a kubeconfig's owner chooses: nobody keeps the others, and the cluster's lock, waiting
 _UNPROVEN = {"in_use": "unknown", "proof": "none", "message": None}
 _PROVEN = {"in_use": "true", "proof": "identity", "message": None}
 
@@ -143,10 +145,11 @@ def put_into(state: StateFolder, run: Run, certificates: t.Mapping[str, bytes], 
     outcome = Outcome()
     with deferred_signals(), state.lock(run.run_id, run.pid, iso(run.now)):
         outcome.recovered = _settle(state, run)
-        tried = []
+        tried, deadline = [], time.monotonic() + _LONGEST_SECONDS
         for one in _all_accepted(state, run, certificates, outcome.problems):
             try:
-                tried.append(dataclasses.replace(one, proof=_tried(one, ask or _seen_by_api)))
+                in_time = time.monotonic() < deadline
+                tried.append(dataclasses.replace(one, proof=_tried(one, (ask or _seen_by_api) if in_time else _too_late)))
             except CertopsError as error:
                 outcome.problems.append(shown_sentence(str(error)))
         if tried:
@@ -199,6 +202,10 @@ def _tried(one: _Accepted, ask: t.Callable[[Identity], str]) -> dict[str, t.Any]
             "Remedy: is there a proxy that ends TLS before the API server?" % (held.name, seen, user)
         )
     return dict(_PROVEN)
+
+
+def _too_late(_identity: Identity) -> str:
+    raise CertopsError("the servers before it took longer than %g s." % _LONGEST_SECONDS)
 
 
 def _seen_by_api(identity: Identity) -> str:

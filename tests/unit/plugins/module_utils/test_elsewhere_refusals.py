@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import time
 import typing as t
 from pathlib import Path
 
@@ -67,3 +68,14 @@ def test_a_name_forges_no_message(bastion: Bastion) -> None:
     for text in (*problems, unknown.renewed[0]["message"]):
         assert "\n" not in text
         assert len(text) < 2000
+
+
+def test_servers_that_do_not_answer_hold_nobody_up_for_ever(bastion: Bastion, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has many users in his file chooses their servers, too."""
+    signed = bastion.sign(bastion.ask(bastion.name, "%s#joe#2" % bastion.path))
+    seconds = iter(range(0, 10**6, 100))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
+    outcome = bastion.put(signed)
+    assert len(bastion.asked) == 1
+    assert [one["in_use"] for one in outcome.renewed] == ["true", "unknown"]
+    assert "the servers before it took longer than 120 s" in outcome.renewed[1]["message"]
