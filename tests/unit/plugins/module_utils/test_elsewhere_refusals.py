@@ -16,6 +16,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils import _elsewhe
 from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiError
 from ansible_collections.certops.kubernetes.plugins.module_utils._elsewhere import ask_for, look_for
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_renew import new_key_like
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.bastion import ADMIN, NOW, YEAR, Bastion
 
 
@@ -39,12 +40,11 @@ def test_what_could_not_be_put_in_is_not_asked_for(bastion: Bastion) -> None:
 
 def test_a_key_that_cannot_be_made_is_its_own_user_s_problem(bastion: Bastion, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are asked for."""
-    make = _elsewhere.new_key_like
 
     def made(leaf: t.Any) -> t.Any:
         if leaf == bastion.other.cert:
             raise CertopsError("No key of that kind is made.")
-        return make(leaf)
+        return new_key_like(leaf)
 
     monkeypatch.setattr(_elsewhere, "new_key_like", made)
     outcome = ask_for(bastion.state, bastion.run, ["%s#joe#2" % bastion.path, bastion.name], YEAR)
