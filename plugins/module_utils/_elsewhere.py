@@ -14,6 +14,7 @@ put back by the next one: what was there before is valid to its own end.
 from __future__ import annotations
 
 import dataclasses
+import time
 import typing as t
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -45,7 +46,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._x509_request i
     make_request,
     prove_renewal,
 )
-from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso, shown_sentence
 
 if t.TYPE_CHECKING:
     from datetime import datetime
@@ -53,6 +54,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import Certificate
 
 _API_TIMEOUT_SECONDS = 10.0
+_LONGEST_SECONDS = 120.0  # for all servers, which a kubeconfig's owner chooses: nobody keeps the others, and the cluster's lock, waiting
 _UNPROVEN = {"in_use": "unknown", "proof": "none", "message": None}
 _PROVEN = {"in_use": "true", "proof": "identity", "message": None}
 
@@ -112,12 +114,19 @@ def ask_for(state: StateFolder, run: Run, names: t.Sequence[str], validity_secon
         outcome.recovered = _settle(state, run)
         forget_keys(state)
         for held in all_holders(names, outcome.problems):
-            key = new_key_like(held.leaf)
-            keep_key(state, run.run_id, held.name, key_to_pem(key, held.key))
-            request = make_request(held.leaf.subject, key)
-            proof = prove_renewal(request, held.key)
-            outcome.requests.append(SigningRequest(held.name, request, pem(held.leaf), validity_seconds, proof))
+            try:
+                outcome.requests.append(_request(state, run, held, validity_seconds))
+            except CertopsError as error:
+                outcome.problems.append(shown_sentence("Nothing was asked for %s. %s" % (held.name, error)))
     return outcome
+
+
+def _request(state: StateFolder, run: Run, held: Holder, validity_seconds: int) -> SigningRequest:
+    key = new_key_like(held.leaf)
+    request = make_request(held.leaf.subject, key)
+    proof = prove_renewal(request, held.key)
+    keep_key(state, run.run_id, held.name, key_to_pem(key, held.key))
+    return SigningRequest(held.name, request, pem(held.leaf), validity_seconds, proof)
 
 
 def look_into(state: StateFolder, run: Run, certificates: t.Mapping[str, bytes]) -> Outcome:
@@ -136,12 +145,13 @@ def put_into(state: StateFolder, run: Run, certificates: t.Mapping[str, bytes], 
     outcome = Outcome()
     with deferred_signals(), state.lock(run.run_id, run.pid, iso(run.now)):
         outcome.recovered = _settle(state, run)
-        tried = []
+        tried, deadline = [], time.monotonic() + _LONGEST_SECONDS
         for one in _all_accepted(state, run, certificates, outcome.problems):
             try:
-                tried.append(dataclasses.replace(one, proof=_tried(one, ask or _seen_by_api)))
+                in_time = time.monotonic() < deadline
+                tried.append(dataclasses.replace(one, proof=_tried(one, (ask or _seen_by_api) if in_time else _too_late)))
             except CertopsError as error:
-                outcome.problems.append(str(error))
+                outcome.problems.append(shown_sentence(str(error)))
         if tried:
             _write(state, run, tried, outcome)
         forget_keys(state)
@@ -154,7 +164,7 @@ def _all_accepted(state: StateFolder, run: Run, certificates: t.Mapping[str, byt
         try:
             yield _accepted(state, run, held, certificates[held.name])
         except CertopsError as error:
-            problems.append(str(error))
+            problems.append(shown_sentence(str(error)))
 
 
 def _accepted(state: StateFolder, run: Run, held: Holder, certificate_pem: bytes) -> _Accepted:
@@ -184,7 +194,7 @@ def _tried(one: _Accepted, ask: t.Callable[[Identity], str]) -> dict[str, t.Any]
                 "Remedy: is the CA that signed it in the API server's --client-ca-file?" % (held.name, error)
             ) from error
         message = "Whether the API server takes the new certificate of %s is not known: %s" % (held.name, str(error).rstrip("."))
-        return {**_UNPROVEN, "message": "%s." % message}
+        return {**_UNPROVEN, "message": "%s." % shown_sentence(message)}
     user = [str(name.value) for name in one.new.subject.get_attributes_for_oid(NameOID.COMMON_NAME)][-1:]
     if [seen] != user:
         raise CertopsError(
@@ -192,6 +202,10 @@ def _tried(one: _Accepted, ask: t.Callable[[Identity], str]) -> dict[str, t.Any]
             "Remedy: is there a proxy that ends TLS before the API server?" % (held.name, seen, user)
         )
     return dict(_PROVEN)
+
+
+def _too_late(_identity: Identity) -> str:
+    raise CertopsError("the servers before it took longer than %g s." % _LONGEST_SECONDS)
 
 
 def _seen_by_api(identity: Identity) -> str:
@@ -265,7 +279,7 @@ def _replace(file: NewFile, replaced: ReplacedFile) -> None:
 
 
 def _left(path: str, error: CertopsError) -> str:
-    return "%s was left as it is. %s" % (path, error)
+    return shown_sentence("%s was left as it is. %s" % (path, error))
 
 
 def _renewed(name: str, before: dict[str, t.Any], after: dict[str, t.Any], proof: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -16,6 +16,8 @@ from __future__ import annotations
 import re
 import typing as t
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import shown
+
 Record = t.Mapping[str, t.Any]
 Nodes = t.Mapping[str, t.Mapping[str, t.Any]]
 
@@ -148,7 +150,7 @@ def _foreign(record: dict[str, t.Any]) -> dict[str, t.Any]:
         {
             "code": "foreign_copy",
             "severity": "info",
-            "message": text % (record["name"], record["issuer"], record["path"], record["host"]),
+            "message": text % (shown(record["name"]), shown(str(record["issuer"])), shown(record["path"]), record["host"]),
             "remedy": "Nothing, if the file is for several clusters: it is left alone. If not, take that user out of it.",
         }
     )
@@ -163,7 +165,7 @@ def _stale(record: Record, originals: t.Sequence[Record]) -> dict[str, t.Any]:
         "code": "stale_copy",
         "severity": "warning",
         "message": "%s is a copy of %s from before that was renewed; the original is valid until %s (%s on %s)."
-        % (record["name"], where, newest["not_after"], record["path"], record["host"]),
+        % (shown(record["name"]), where, newest["not_after"], shown(record["path"]), record["host"]),
         "remedy": "certops.kubernetes.rotate renews it (certs_rotate_kubeconfig_copies); or copy %s again." % where,
     }
 

@@ -12,11 +12,13 @@ import os
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._copied_user import why_left
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_records import authorities_of, read_kubeconfig
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
 from ansible_collections.certops.kubernetes.plugins.module_utils._places import place_of, read_as
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import chain_problem, parse_certificates
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_request import proves_key
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import shown_sentence
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import UserCredential
@@ -54,7 +56,7 @@ def all_holders(names: t.Sequence[str], problems: list[str]) -> t.Iterator[Holde
             held = _holder(name)
             where = held.where
         except CertopsError as error:
-            problems.append(str(error))
+            problems.append(shown_sentence(str(error)))
             continue
         if where not in seen:
             seen.add(where)
@@ -86,6 +88,9 @@ def _holder(name: str) -> Holder:
         raise CertopsError(
             "%s does not hold the private key of its certificate, which anybody may have. Remedy: have a new one made." % name
         )
+    left = why_left(file, user, leaf)  # before anything is signed that could not be put in
+    if left is not None:
+        raise CertopsError("%s is left as it is. %s" % (name, left))
     return Holder(name, file, place_of(file.path), user, leaf, authorities, key)
 
 

@@ -128,6 +128,23 @@ def test_limits(controller: Controller) -> None:
     assert "none of the hosts of this run is in group kube_control_plane, etcd or kube_node" in refused.stdout
 
 
+def test_a_host_that_is_not_believed(controller: Controller) -> None:
+    """It neither chooses how long what is signed is valid, nor keeps the nodes from being renewed; one refusal is nobody else's."""
+    controller.change("cp1", signs=["ca"], unsigned={JOE: "JOE is not signed."})
+    certificates = [user(name, cluster="another") for name in (JOE, JANE)]
+    controller.change("bastion", certificates=certificates, issued_by=dict.fromkeys([JANE, JOE], "c" * 64), claims=3650 * 86400)
+    done = controller.play(ROTATE, "--limit", "bastion")
+    assert "The nodes belong to" not in done.stdout
+    assert done.returncode == 2
+    assert "Not every kubeconfig on bastion was renewed. JOE is not signed." in " ".join(done.stdout.split())
+    assert [one["name"] for one in renewals(controller, "bastion")[1]["params"]["certificates"]] == [JANE]
+    signing = [call["params"] for call in controller.state("cp1")["calls"] if call["module"] == "certificate_signing"]
+    assert [[(one["name"], one["validity_seconds"]) for one in call["requests"]] for call in signing] == [
+        [(JOE, 365 * 86400)],
+        [(JANE, 365 * 86400)],
+    ]
+
+
 def test_an_inspection(controller: Controller) -> None:
     """A copy from before its original was renewed, one of another cluster, a host that is away."""
     renewed = record("admin.conf", 300, **SUBJECT, path="/etc/kubernetes/admin.conf", not_before="2026-06-01T00:00:00Z")

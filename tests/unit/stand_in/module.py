@@ -208,18 +208,19 @@ def health(node: dict[str, t.Any], _module: AnsibleModule) -> dict[str, t.Any]:
     return {"changed": False, "verdict": verdict, "msg": "%s: etcd: no leader" % verdict, "checks": checks}
 
 
-def ask(_node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
-    """A request for each name."""
-    names = module.params["names"]
-    requests = [{"name": name, "request": "asks for %s" % name, "certificate": "old", "validity_seconds": YEAR} for name in names]
+def ask(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
+    """A request for each name; `claims` is for how many seconds."""
+    names, seconds = module.params["names"], node.get("claims", YEAR)
+    requests = [{"name": name, "request": "asks for %s" % name, "certificate": "old", "validity_seconds": seconds} for name in names]
     return {"changed": True, "requests": requests}
 
 
 def sign(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
-    """What was asked for, or a refusal."""
-    if node.get("refuses"):
-        return {"failed": True, "msg": node["refuses"]}
+    """What was asked for, or a refusal: of everything, or of a request of that name."""
     requests = module.params["requests"]
+    refusals = [node.get("unsigned", {})[one["name"]] for one in requests if one["name"] in node.get("unsigned", {})]
+    if node.get("refuses") or refusals:
+        return {"failed": True, "msg": node.get("refuses") or refusals[0]}
     return {"changed": False, "certificates": [{"name": one["name"], "certificate": "signed: %s" % one["request"]} for one in requests]}
 
 

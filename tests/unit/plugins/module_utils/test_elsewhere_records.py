@@ -99,6 +99,16 @@ def test_a_copy_of_what_was_renewed() -> None:
     assert (codes(found), entry["action"]) == ([], "none"), "renewed since, with another key: nothing more is due"
 
 
+@pytest.mark.parametrize("ca", [BLUE, GREEN])
+def test_a_name_forges_no_finding(ca: str) -> None:
+    """It is as the file's owner wants it."""
+    one = user(300, name="/home/jane/.kube/config#x\nok: all is well")
+    found, _entry = judged(inspections(one, [original(begins="2026-06-01", fingerprint_sha256="2" * 64)], ca=ca))
+    (finding,) = found["findings"]
+    assert finding["code"] == ("stale_copy" if ca == BLUE else "foreign_copy")
+    assert "\n" not in finding["message"]
+
+
 def test_a_copy_of_what_is_going_to_be_renewed() -> None:
     """In the same run: the next one has nothing to do."""
     _found, entry = judged(inspections(user(31), [original(29)]))
