@@ -67,9 +67,13 @@ class Elsewhere:
         return [one for one in self._originals if one["host"] in hosts and one["subject"] == record["subject"]]
 
     def signer(self, record: Record) -> str | None:
-        """The first host that has such an original, and the key of its CA."""
-        hosts = [one["host"] for one in self.originals(record)]
-        return next((host for host in hosts if "ca" in ((self.nodes.get(host) or {}).get("signs") or ())), None)
+        """The first host that has such an original, and the key of its CA: a further one in the same file (`ca[2]`) has none there."""
+        with_key = {
+            one["host"]
+            for one in self._authorities.get(self._issuer(record) or "", ())
+            if one["name"] in ((self.nodes.get(one["host"]) or {}).get("signs") or ())
+        }
+        return next((one["host"] for one in self.originals(record) if one["host"] in with_key), None)
 
     def stale(self, record: Record) -> bool:
         """Whether each of its originals has been renewed since it was made, and it is not one of those."""

@@ -67,7 +67,7 @@ def survey(params: t.Mapping[str, t.Any], now: datetime) -> dict[str, t.Any]:
     described["leads"] = list(asked.leads())
     described["signing_seconds"] = signing_seconds(node)
     described["signs"] = authorities_with_key(node)
-    switches = look_at_switches(settings_of(node))
+    switches = {} if params["kubeconfigs_only"] else look_at_switches(settings_of(node))
     described["kubelet_settings"] = {name: dataclasses.asdict(switch) for name, switch in switches.items()}
     described["issued_by"] = dict(of_users.issued_by)
     described["unfinished_run"], problems = unfinished_run(StateFolder())

@@ -117,6 +117,10 @@ def test_limits(controller: Controller) -> None:
     assert len(renewals(controller, "bastion")) == 2
     assert "certificate_rotation" not in controller.calls("cp1")
     assert not controller.lock.exists()
+    controller.change("bastion", certificates=[user(JANE)])
+    shown = controller.play(ROTATE, "--check", "--limit", "bastion,worker")
+    assert shown.returncode == 0, shown.stdout
+    assert "the new one has 365 days; signed on cp1, which has the key of its CA" in shown.stdout
     done = controller.play(ROTATE, "--limit", "!kubeconfig_hosts")
     assert done.returncode == 0, done.stdout
     assert "certificate_rotation" in controller.calls("cp1")

@@ -140,6 +140,10 @@ def test_what_another_clusters_ca_signed_is_left_alone() -> None:
         ),
         (inspections(user(10, externally_managed=False), [original()]), "it does not hold the key of its certificate"),
         (inspections(user(10), [original()], signs=()), "the key of its CA is on no control-plane node of this run that has its original"),
+        (
+            inspections(user(10), [original(), authority(name="ca[2]", fingerprint_sha256=GREEN)], ca=GREEN),
+            "the key of its CA is on no control-plane node of this run that has its original",
+        ),
         (inspections(user(10), [original()], ca=None), "no CA in its kubeconfig signed it"),
         (inspections(user(10)), "no control-plane node of this run tells whose it is"),
     ],

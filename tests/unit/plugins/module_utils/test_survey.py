@@ -106,6 +106,7 @@ def test_each_record_has_a_name_of_its_own(tmp_path: Path) -> None:
 def test_a_host_outside_of_the_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its kubeconfigs are looked at, whatever runs there; that it is no node is no finding."""
     monkeypatch.setattr(_survey, "discover", lambda *_args, **_kwargs: pytest.fail("it was searched for a node"))
+    monkeypatch.setattr(_survey, "settings_of", lambda *_args: pytest.fail("its kubelet was looked for"))
     ca = pki.make_ca("kubernetes")
     document = json.loads(kubeconfig_of({"admin": embedded(pki.make_leaf(ca, "kubernetes-admin"))}, "admin"))
     document["clusters"][0]["cluster"]["certificate-authority-data"] = embedded(ca)["client-certificate-data"]
