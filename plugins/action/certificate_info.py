@@ -7,12 +7,17 @@ from __future__ import annotations
 import time
 import typing as t
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.certops.kubernetes.plugins.module_utils._clock import clock_bounds
+from ansible_collections.certops.kubernetes.plugins.module_utils._elsewhere_records import believed
 
 
 class ActionModule(ActionBase):
-    """Calls the module, and says what that tells of the node's clock: only the controller knows when it asked."""
+    """Calls the module, and says what that tells of the node's clock: only the controller knows when it asked.
+
+    Of a host outside of the cluster nothing is believed but what it says of users in kubeconfigs.
+    """
 
     _supports_async = True
 
@@ -23,4 +28,6 @@ class ActionModule(ActionBase):
         result.update(self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val))
         if isinstance(result.get("node"), dict):
             result["clock"] = clock_bounds(result["node"], asked, time.time())
+            if boolean(self._task.args.get("kubeconfigs_only") or False, strict=False):
+                result = believed(result)
         return result

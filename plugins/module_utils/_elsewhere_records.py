@@ -99,6 +99,20 @@ def _is_original(record: Record) -> bool:
     return record["source"] == "kubeconfig" and record["name"] != "kubelet.conf" and "#" not in record["name"] and bool(record["subject"])
 
 
+def believed(result: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """What is taken from `certificate_info` on a host outside of the cluster: what it tells of users in kubeconfigs.
+
+    That it has a CA, its key, a leader or a kubelet is not: others would wait for it, or be sent there to have something signed.
+    """
+    claims = {"signs": [], "leads": [], "signing_seconds": None, "certificate_validity_seconds": None, "kubelet_settings": {}}
+    users = [record for record in result["certificates"] if _is_of_a_user(record)]
+    return dict(result, certificates=users, node={**result["node"], **claims})
+
+
+def _is_of_a_user(record: Record) -> bool:
+    return (record["component"], record["usage"], record["source"], record["ca"]) == ("user", "client", "kubeconfig", None)
+
+
 def compared(records: t.Sequence[dict[str, t.Any]], nodes: Nodes) -> list[dict[str, t.Any]]:
     """The records; those of kubeconfigs elsewhere tell whose they are (`stale_copy`, `foreign_copy`) and what renews them."""
     known = Elsewhere(records, nodes)
@@ -182,4 +196,4 @@ def _status(record: Record) -> str:
     return "ok" if worst == "info" else str(worst)
 
 
-__all__ = ("Elsewhere", "compared")
+__all__ = ("Elsewhere", "believed", "compared")

@@ -135,8 +135,11 @@ def test_limits(controller: Controller) -> None:
 def test_a_host_that_is_not_believed(controller: Controller) -> None:
     """It neither chooses how long what is signed is valid, nor keeps the nodes from being renewed; one refusal is nobody else's."""
     controller.change("cp1", signs=["ca"], unsigned={JOE: "JOE is not signed."})
-    certificates = [user(name, cluster="another") for name in (JOE, JANE)]
-    controller.change("bastion", certificates=certificates, issued_by=dict.fromkeys([JANE, JOE], "c" * 64), claims=3650 * 86400)
+    certificates = [*(user(name, cluster="another") for name in (JOE, JANE)), authority(), record("admin.conf", 10, **SUBJECT)]
+    issued_by = dict.fromkeys([JANE, JOE], "c" * 64)
+    controller.change(
+        "bastion", certificates=certificates, issued_by=issued_by, claims=3650 * 86400, signs=["ca"], leads=["kube-scheduler"]
+    )
     done = controller.play(ROTATE, "--limit", "bastion")
     assert "The nodes belong to" not in done.stdout
     assert done.returncode == 2

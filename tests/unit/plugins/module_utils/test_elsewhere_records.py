@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+from ansible_collections.certops.kubernetes.plugins.module_utils._elsewhere_records import believed
 from ansible_collections.certops.kubernetes.plugins.module_utils._order import rotation_order
 from ansible_collections.certops.kubernetes.plugins.module_utils._plan import rotation_plan
 from ansible_collections.certops.kubernetes.plugins.module_utils._policy import OPTIONS, policy
@@ -164,6 +165,15 @@ def test_a_host_of_etcd_is_no_host_outside() -> None:
     names = [name for name in OPTIONS if name.startswith("certs_rotate_")]
     plan = rotation_plan(records, policy(dict.fromkeys(names, "")), {host: result["node"] for host, result in results.items()})
     assert [one["action"] for one in plan if one["name"] == NAME] == ["report"]
+
+
+def test_what_such_a_host_claims_to_have_is_not_believed() -> None:
+    claims = {"signs": ["ca"], "leads": ["kube-scheduler"], "signing_seconds": 60, "certificate_validity_seconds": 60}
+    node = {**claims, "kubelet_settings": {"kubelet:rotateCertificates": {}}, "issued_by": {NAME: BLUE}, "unfinished_run": None}
+    result = believed({"certificates": [authority(), user(10), original()], "node": node, "problems": []})
+    assert [one["name"] for one in result["certificates"]] == [NAME]
+    assert (result["node"]["issued_by"], result["problems"]) == ({NAME: BLUE}, [])
+    assert not any(result["node"][claim] for claim in (*claims, "kubelet_settings"))
 
 
 def test_the_kubelets_own_identity_is_none_of_a_person() -> None:
