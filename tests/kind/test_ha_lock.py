@@ -47,3 +47,17 @@ def test_a_renewal_timer_that_is_about_to_fire_is_respected() -> None:
     finally:
         cluster.on_node("systemctl", "stop", "k8s-certs-renew.timer", node=first)
     assert ha.serials() == before
+
+
+def test_nodes_that_differ_are_refused() -> None:
+    """A service-account key that somebody began to replace: the API servers go on with what they have read, and nothing is rotated."""
+    before, second, public = ha.serials(), ha.NODES[1], "/etc/kubernetes/pki/sa.pub"
+    other = "openssl genrsa 2048 2>/dev/null | openssl rsa -pubout 2>/dev/null"
+    cluster.on_node("sh", "-ec", f"cp -p {public} /root/sa.pub; {other} >/root/other.pub; cat /root/other.pub >{public}", node=second)
+    try:
+        done = cluster.playbook("rotate", *ha.forced(), check=False)
+    finally:
+        cluster.on_node("sh", "-ec", f"cat /root/sa.pub >{public}; rm /root/sa.pub /root/other.pub", node=second)
+    assert done.returncode == 2, done.stdout[-3000:]
+    assert "The nodes have 2 different service-account keys" in done.stdout
+    assert (ha.serials(), ha.lease()) == (before, None)
