@@ -74,7 +74,8 @@ def kubelet_readers(
         return tuple(readers)
     in_use, proof = _UNKNOWN
     with contextlib.suppress(CertopsError, OSError, ValueError):
-        in_use, proof = _by_age(kubelet, credential, node, not_after(leaf), state or StateFolder())
+        started = kubelet.process.started_at.timestamp()
+        in_use, proof = _by_age(kubelet, started, credential, node, not_after(leaf), state or StateFolder())
     if in_use == "unknown" and _is_followed(kubelet, credential):
         ca = materials.get(credential.ca or "")
         ends = [not_after(one) for one in (ca.certificates if ca is not None else ())]
@@ -90,10 +91,8 @@ def _is_followed(kubelet: Component, credential: Credential) -> bool:
     return final_target(credential.cert_path) == final_target(current_path(kubelet))
 
 
-def _by_age(kubelet: Component, credential: Credential, node: Node, end: datetime, state: StateFolder) -> tuple[str, str]:
-    """By when the process started. Raises OSError or ValueError for files that cannot be looked at."""
-    assert kubelet.process is not None
-    started = kubelet.process.started_at.timestamp()
+def _by_age(kubelet: Component, started: float, credential: Credential, node: Node, end: datetime, state: StateFolder) -> tuple[str, str]:
+    """By when its process started. Raises OSError or ValueError for files that cannot be looked at."""
     if _changed_since(_configuration(kubelet), started):
         return _UNKNOWN  # how it got its certificate then, what is configured now does not tell
     followed, embedded = _is_followed(kubelet, credential), credential.kind == "kubeconfig"
