@@ -104,7 +104,13 @@ def believed(result: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 
     That it has a CA, its key, a leader or a kubelet is not: others would wait for it, or be sent there to have something signed.
     """
-    claims = {"signs": [], "leads": [], "signing_seconds": None, "certificate_validity_seconds": None, "kubelet_settings": {}}
+    claims: dict[str, t.Any] = {
+        "signs": [],
+        "leads": [],
+        "signing_seconds": None,
+        "certificate_validity_seconds": None,
+        "kubelet_settings": {},
+    }
     users = [record for record in result["certificates"] if _is_of_a_user(record)]
     return dict(result, certificates=users, node={**result["node"], **claims})
 

@@ -15,6 +15,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import typing as t
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -33,7 +34,9 @@ def load(name: str) -> x509.Certificate:
 
 
 def key_of(name: str) -> rsa.RSAPrivateKey:
-    return serialization.load_pem_private_key((PKI / f"{name}.key").read_bytes(), None)
+    key = serialization.load_pem_private_key((PKI / f"{name}.key").read_bytes(), None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    return key
 
 
 def new_key() -> rsa.RSAPrivateKey:
@@ -53,7 +56,14 @@ def named(common: str, *groups: str) -> x509.Name:
     return x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
-def sign(subject, key, by, begins=-1, ends=365, digest=None) -> x509.Certificate:
+def sign(
+    subject: x509.Name,
+    key: rsa.RSAPrivateKey,
+    by: tuple[x509.Certificate | None, rsa.RSAPrivateKey],
+    begins: int = -1,
+    ends: int = 365,
+    digest: t.Any = None,  # the newest cryptography knows no SHA-1 any more; the node's does
+) -> x509.Certificate:
     """A client's certificate by a CA and its key, or with only a key by itself, as a CA. Days from now."""
     issuer, issuer_key = by
     serial = x509.random_serial_number()
