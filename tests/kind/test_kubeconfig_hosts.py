@@ -7,15 +7,13 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
-import pathlib
 import re
-import ssl
 import typing as t
 
 import cluster
 import pytest
+from kubeconfigs import credential_id, data_of, seen_by_api, write
 
 BASTION = f"{cluster.CLUSTER}-bastion"
 JANE = "2001"
@@ -30,30 +28,6 @@ def on_bastion(*argv: str, stdin: str | None = None) -> str:
     return cluster.on_node(*argv, stdin=stdin, node=BASTION)
 
 
-def write(path: str, content: str, owner: str = "0") -> None:
-    """A file that is for its owner alone."""
-    on_bastion("install", "-d", "-m", "0700", "-o", owner, "-g", owner, str(pathlib.PurePath(path).parent))
-    on_bastion("sh", "-c", f"umask 077; cat >{path}; chown {owner}:{owner} {path}", stdin=content)
-
-
-def data_of(content: str, what: str) -> str:
-    """PEM of a user's embedded certificate or key."""
-    found = re.search(rf"client-{what}-data: (\S+)", content)
-    assert found
-    return base64.b64decode(found[1]).decode()
-
-
-def credential_id(pem: str) -> str:
-    """As the API server calls a client certificate."""
-    return "X509SHA256=" + hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
-
-
-def seen_by_api(path: str) -> tuple[str, list[str]]:
-    """User and credential behind a kubeconfig of the bastion."""
-    info = json.loads(on_bastion("kubectl", "--kubeconfig", path, "auth", "whoami", "-o", "json"))["status"]["userInfo"]
-    return info["username"], info["extra"]["authentication.kubernetes.io/credential-id"]
-
-
 @pytest.fixture(name="old", scope="module")
 def fixture_old() -> t.Iterator[str]:
     """A container beside the node, with two copies of admin.conf as it was before the rotation, if there was one; that content."""
@@ -62,13 +36,13 @@ def fixture_old() -> t.Iterator[str]:
     try:
         before = cluster.STATE / "admin.conf"
         content = before.read_text() if before.exists() else cluster.on_node("cat", "/etc/kubernetes/admin.conf")
-        write(EMBEDDED, content.rstrip("\n") + "\n" + TOKEN, JANE)
+        write(BASTION, EMBEDDED, content.rstrip("\n") + "\n" + TOKEN, JANE)
         named = re.sub(r"-data: \S+\n", ": me.crt\n", content).replace("client-key: me.crt", "client-key: me.key")
         authority = re.search(r"certificate-authority-data: \S+\n", content)
         assert authority
-        write(NAMED, named.replace("certificate-authority: me.crt\n", authority[0]))
-        write("/root/.kube/me.crt", data_of(content, "certificate"))
-        write("/root/.kube/me.key", data_of(content, "key"))
+        write(BASTION, NAMED, named.replace("certificate-authority: me.crt\n", authority[0]))
+        write(BASTION, "/root/.kube/me.crt", data_of(content, "certificate"))
+        write(BASTION, "/root/.kube/me.key", data_of(content, "key"))
         yield content
     finally:
         cluster.run("docker", "rm", "-f", BASTION)
@@ -105,7 +79,7 @@ def test_copies_on_a_bastion_become_valid_again(old: str, inventory: str) -> Non
     keys = [data_of(embedded, "key"), on_bastion("cat", "/root/.kube/me.key")]
     assert len({*keys, data_of(old, "key"), data_of(cluster.on_node("cat", "/etc/kubernetes/admin.conf"), "key")}) >= 3
     for path, certificate in ((EMBEDDED, data_of(embedded, "certificate")), (NAMED, on_bastion("cat", "/root/.kube/me.crt"))):
-        assert seen_by_api(path) == ("kubernetes-admin", [credential_id(certificate)])
+        assert seen_by_api(BASTION, path) == ("kubernetes-admin", [credential_id(certificate)])
         assert credential_id(certificate) != credential_id(data_of(old, "certificate"))
     hidden = [re.sub(r"(client-\w+-data): \S+", r"\1: x", content) for content in (before[0], embedded)]
     assert hidden[0] == hidden[1]
