@@ -219,7 +219,7 @@ def _record(file: KubeconfigFile, user: UserCredential, known: _Known, setting: 
     foreign = bool(known.authorities) and not issuers_of(certificates[0], known.authorities)
     original = None if foreign else original_of(certificates[0], bool(known.authorities), known.originals)
     left = why_left(file, user, certificates[0]) if original is not None else None
-    because, remedy = _whose(foreign, original, left)
+    because, remedy = _whose(foreign, original, left, known.node)
     about = About(about.name, about.where, about.node, remedy, cosmetic=foreign)
     keys = tuple(_key_findings(file, user, certificates[0], about))
     unproven = {finding.code for finding in keys} - {"key_readable_by_others"}
@@ -291,7 +291,7 @@ def same_key(one: Certificate, other: Certificate) -> bool:
         return False
 
 
-def _whose(foreign: bool, original: Original | None, left: str | None) -> tuple[str, str]:
+def _whose(foreign: bool, original: Original | None, left: str | None, node: Node) -> tuple[str, str]:
     """Why a rotation does not renew it by itself, and what to do about its end."""
     if foreign:
         return "another cluster's CA signed it", "Renew it with the tools of its own cluster, or take it out of the file."
@@ -302,6 +302,12 @@ def _whose(foreign: bool, original: Original | None, left: str | None) -> tuple[
             "it becomes valid again with %s" % original.path,
             "Renew the original, %s: certops.kubernetes.rotate does both, if the file is named in certs_rotate_kubeconfig_copies."
             % original.path,
+        )
+    if not any(credential.kind == "kubeconfig" and credential.component != "kubelet" for credential in node.credentials.values()):
+        return (
+            "this node has no kubeconfig that it can be a copy of",
+            "Give %s a second name in the inventory group kubeconfig_hosts (certs_kubeconfig_group), and certops.kubernetes.rotate renews "
+            "what a control-plane node has the original of; or copy it again." % node.name,
         )
     return (
         "it is no copy of a kubeconfig of this node",

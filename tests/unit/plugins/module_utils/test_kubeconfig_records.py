@@ -168,6 +168,18 @@ def test_the_same_key_is_a_copy_too(tree: KubeadmTree, home: Path) -> None:
     assert codes(look(tree, path), "%s#me" % path) == {"stale_copy": "warning"}
 
 
+def test_a_worker_says_where_its_copies_are_renewed(tree: KubeadmTree, home: Path) -> None:
+    """It has the cluster's CA, and no original."""
+    node = tree.discover()
+    own = {name: one for name, one in node.credentials.items() if name in ("ca", "kubelet-client", "kubelet.conf")}
+    ends = pki.make_leaf(tree.cas["ca"], "kubernetes-admin", organization="kubeadm:cluster-admins", not_after=NOW + timedelta(days=3))
+    path = write(home / "config", kubeconfig_of({"me": embedded(ends)}, "me"))
+    setting = Setting("c", "h", "cp-1", NOW, Thresholds(30 * DAY, DAY))
+    (record,) = inspect_kubeconfigs(dataclasses.replace(node, credentials=own), [str(path)], setting).records
+    assert record.not_renewable_because == "this node has no kubeconfig that it can be a copy of"
+    assert [("kubeconfig_hosts" in finding.remedy, finding.code) for finding in record.findings] == [(True, "expiring")]
+
+
 def test_a_host_without_kubernetes(tree: KubeadmTree, home: Path) -> None:
     """A bastion: whose CA it is, the kubeconfig says."""
     node = dataclasses.replace(tree.discover(), components={}, credentials={})
