@@ -27,6 +27,7 @@ from ansible.plugins.loader import action_loader, filter_loader, test_loader
 from jinja2.environment import TemplateExpression
 
 KEPT = pathlib.Path(os.environ["CERTOPS_KEPT"])
+PLUGINS = pathlib.Path(os.environ["ANSIBLE_COLLECTIONS_PATH"], "ansible_collections", "certops", "kubernetes", "plugins")
 
 
 class Environment(_jinja_bits.AnsibleEnvironment):
@@ -71,9 +72,8 @@ class Executor(PlaybookExecutor):
 
     def run(self) -> t.Any:
         """Run the playbooks."""
-        plugins = pathlib.Path(os.environ["ANSIBLE_COLLECTIONS_PATH"], "ansible_collections", "certops", "kubernetes", "plugins")
         for kind, loader in (("filter", filter_loader), ("action", action_loader)):
-            for path in (plugins / kind).glob("[!_]*.py"):
+            for path in (PLUGINS / kind).glob("[!_]*.py"):
                 loader.get(f"certops.kubernetes.{path.stem}", class_only=kind == "action")
         for loader in (filter_loader, test_loader):
             list(loader.all())
@@ -81,9 +81,11 @@ class Executor(PlaybookExecutor):
 
 
 if __name__ == "__main__":
-    for folder in ("templates", "modules"):
-        (KEPT / folder).mkdir(exist_ok=True)
-    pathlib.Path(vars(constants)["DEFAULT_LOCAL_TMP"], "ansiballz_cache").symlink_to(KEPT / "modules")
+    sources = b"".join(path.read_bytes() for path in sorted((PLUGINS / "modules").glob("*.py")))
+    zips = KEPT / hashlib.sha256(sources).hexdigest()  # ansible-core knows them by nothing but their names
+    for folder in (KEPT / "templates", zips):
+        folder.mkdir(exist_ok=True)
+    pathlib.Path(vars(constants)["DEFAULT_LOCAL_TMP"], "ansiballz_cache").symlink_to(zips)
     # A task's process is over before there is garbage worth collecting, and what nobody looks at stays shared with the others.
     os.register_at_fork(before=gc.freeze, after_in_child=gc.disable)
     instead = (
