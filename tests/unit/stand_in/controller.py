@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 import typing as t
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._summary import RECORD_KEYS
@@ -157,7 +160,7 @@ class Controller:
         inventory = self.folder / "inventory.json"
         inventory.write_text(json.dumps({"all": {"children": self.inventory}}))
         interpreter = f"ansible_python_interpreter={self.interpreter}"  # the controller's own one, too
-        return [sys.executable, "-m", "ansible.cli.playbook", "-i", str(inventory), "-e", interpreter, *arguments]
+        return [sys.executable, str(HERE / "playbook.py"), "-i", str(inventory), "-e", interpreter, *arguments]
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -170,6 +173,7 @@ class Controller:
             "ANSIBLE_SHOW_CUSTOM_STATS": "1",
             "ANSIBLE_HOST_PATTERN_MISMATCH": "error",
             "ANSIBLE_PIPELINING": "1",
+            **what_runs_share(),
         }
 
     def report(self) -> dict[str, t.Any]:
@@ -185,3 +189,22 @@ def copy_of(source: pathlib.Path, target: pathlib.Path) -> None:
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     elif source.exists():
         shutil.copy(source, target)
+
+
+@functools.lru_cache(maxsize=None)
+def what_runs_share() -> dict[str, str]:
+    """What there is once for all runs of this process, as variables for them: a folder, and a process that modules are run by."""
+    kept = tempfile.mkdtemp(prefix="certops-stand-in-")
+    atexit.register(shutil.rmtree, kept)
+    shared = {
+        "CERTOPS_KEPT": kept,
+        "CERTOPS_INTERPRETERS": str(HERE / "interpreters.py"),
+        "CERTOPS_INTERPRETERS_SOCKET": f"{kept}/interpreters",
+    }
+    command = [sys.executable, shared["CERTOPS_INTERPRETERS"], "--listen", shared["CERTOPS_INTERPRETERS_SOCKET"]]
+    # It ends with this process, whose end of the pipe nobody else has.
+    interpreters = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    atexit.register(interpreters.communicate)
+    assert interpreters.stdout is not None
+    assert interpreters.stdout.readline(), "the interpreters do not start"
+    return shared
