@@ -13,12 +13,18 @@ version_added: 0.1.0
 description:
   - Joins what M(certops.kubernetes.certificate_info) returned for several hosts to one list of records.
   - A host that was not reached, or where the module failed, becomes a record too, named V(node), that says so.
+  - With O(kubelet_answers) the records of workers tell whether their kubelets use the client certificates on disk.
   - Kubeconfigs on hosts outside of the cluster are compared with what its nodes have (C(stale_copy), C(foreign_copy)).
+positional: kubelet_answers
 options:
   _input:
     description: Results of M(certops.kubernetes.certificate_info) by inventory name.
     type: dict
     required: true
+  kubelet_answers:
+    description: Results of M(certops.kubernetes.kubelet_info), each with one of P(certops.kubernetes.kubelet_questions#filter) as V(item).
+    type: list
+    elements: dict
 """
 
 EXAMPLES = r"""

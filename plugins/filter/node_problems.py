@@ -15,11 +15,17 @@ description:
     and with each other's.
   - "A clock that is certainly more than five seconds wrong is a finding V(clock_skew) of severity V(warning); more than five minutes, of
     V(critical): new certificates are valid from five minutes before they are made."
+  - With O(kubelet_answers), why kubelets did not tell which client certificate they use is a finding V(kubelet_not_asked).
+positional: kubelet_answers
 options:
   _input:
     description: Results of M(certops.kubernetes.certificate_info) by inventory name.
     type: dict
     required: true
+  kubelet_answers:
+    description: Results of M(certops.kubernetes.kubelet_info), each with one of P(certops.kubernetes.kubelet_questions#filter) as V(item).
+    type: list
+    elements: dict
 """
 
 EXAMPLES = r"""

@@ -44,6 +44,10 @@ options:
     description: Results of M(certops.kubernetes.cluster_health_info) after a node was changed.
     type: dict
     default: {}
+  kubelet_answers:
+    description: Results of M(certops.kubernetes.kubelet_info), each with one of P(certops.kubernetes.kubelet_questions#filter) as V(item).
+    type: list
+    elements: dict
 """
 
 EXAMPLES = r"""

@@ -110,6 +110,7 @@ def believed(result: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         "signing_seconds": None,
         "certificate_validity_seconds": None,
         "kubelet_settings": {},
+        "kubelet_to_ask": None,
     }
     users = [record for record in result["certificates"] if _is_of_a_user(record)]
     return dict(result, certificates=users, node={**result["node"], **claims})
@@ -142,7 +143,7 @@ def _compared(record: dict[str, t.Any], known: Elsewhere) -> dict[str, t.Any]:
         externally_managed=bool(record["externally_managed"] and known.signer(record)),
         not_renewable_because=because,
     )
-    return dict(changed, status=_status(changed))
+    return dict(changed, status=status_by_findings(changed))
 
 
 def _why_not(record: Record, known: Elsewhere, originals: t.Sequence[Record]) -> tuple[str, str]:
@@ -179,7 +180,7 @@ def _foreign(record: dict[str, t.Any]) -> dict[str, t.Any]:
         }
     )
     changed = dict(record, findings=findings, externally_managed=False, not_renewable_because="no CA of a node of this run signed it")
-    return dict(changed, status=_status(changed))
+    return dict(changed, status=status_by_findings(changed))
 
 
 def _stale(record: Record, originals: t.Sequence[Record]) -> dict[str, t.Any]:
@@ -194,7 +195,7 @@ def _stale(record: Record, originals: t.Sequence[Record]) -> dict[str, t.Any]:
     }
 
 
-def _status(record: Record) -> str:
+def status_by_findings(record: Record) -> str:
     """As `certificate_info` has it: the worst of its findings, but for what no date makes."""
     if record["status"] not in ("ok", "warning", "critical"):
         return str(record["status"])
@@ -202,4 +203,4 @@ def _status(record: Record) -> str:
     return "ok" if worst == "info" else str(worst)
 
 
-__all__ = ("Elsewhere", "believed", "compared")
+__all__ = ("Elsewhere", "believed", "compared", "status_by_findings")

@@ -37,8 +37,9 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._readers import
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import not_after
 
 if t.TYPE_CHECKING:
+    from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiClient
     from ansible_collections.certops.kubernetes.plugins.module_utils._material import Material
-    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Component, Credential, Node
+    from ansible_collections.certops.kubernetes.plugins.module_utils._model import Component, Credential, Node, Record
 
 CURRENT = KUBELET_CREDENTIAL + "-current.pem"
 
@@ -82,6 +83,16 @@ def kubelet_readers(
         with contextlib.suppress(CertopsError):
             in_use, proof = _by_its_word((ask or asked_end)(node), not_after(leaf), ends)
     return tuple(Reader(one.component, one.reload, in_use, proof) if one.reload == SELF else one for one in readers)
+
+
+def kubelet_to_ask(node: Node, records: t.Iterable[Record]) -> str | None:
+    """The name of the certificate that the kubelet alone can tell of whether it uses it, on a node that cannot ask it. Never raises."""
+    kubelet, credential = node.components.get(KUBELET), node.credentials.get(KUBELET_CREDENTIAL)
+    if kubelet is None or kubelet.process is None or credential is None or API_SERVER in node.components:
+        return None
+    readers = [one for record in records if record.name == credential.name and record.not_after for one in record.readers]
+    unproven = any(one.reload == SELF and one.in_use == "unknown" for one in readers)
+    return credential.name if unproven and _is_followed(kubelet, credential) else None
 
 
 def _is_followed(kubelet: Component, credential: Credential) -> bool:
@@ -132,13 +143,18 @@ def _is_ours(target: str, state: StateFolder) -> bool:
 def asked_end(node: Node) -> End:
     """Ask the kubelet, through the API server on this node, when the certificate in its memory ends. Raises CertopsError.
 
-    The kubelet lets nobody look who may not read `nodes/metrics`: a node's own identity may not, so that workers cannot ask.
+    The kubelet lets nobody look who may not read `nodes/metrics`: a node's own identity may not, so that a worker's kubelet is asked from
+    a control-plane node (`_kubelet_told.py`).
     """
     if API_SERVER not in node.components or node.name is None:
         raise CertopsError("there is no API server on this node to ask the kubelet through")
-    path = "/api/v1/nodes/%s/proxy/metrics" % quote(node.name, safe="")
+    return told_end(api_client(node, _now(), _TIMEOUT_SECONDS, ignore_dates=True), node.name)
+
+
+def told_end(client: ApiClient, name: str) -> End:
+    """Ask the kubelet of the Node of this name through an API server; its end by the clock of who asks. Raises CertopsError."""
+    path = "/api/v1/nodes/%s/proxy/metrics" % quote(name, safe="")
     before = _now()
-    client = api_client(node, before, _TIMEOUT_SECONDS, ignore_dates=True)
     answer = client.succeed(client.request("GET", path), "GET", path)
     return parsed_end(answer.body, before, _now())
 
@@ -168,4 +184,4 @@ def _now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-__all__ = ("CURRENT", "asked_end", "current_path", "kubelet_readers", "parsed_end")
+__all__ = ("CURRENT", "asked_end", "current_path", "kubelet_readers", "kubelet_to_ask", "parsed_end", "told_end")

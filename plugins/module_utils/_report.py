@@ -31,15 +31,16 @@ def run_report(
     rotations: t.Mapping[str, Result] | None = None,
     gates_before: t.Mapping[str, Result] | None = None,
     gates_after: t.Mapping[str, Result] | None = None,
+    kubelet_answers: t.Sequence[Result] | None = None,
 ) -> dict[str, t.Any]:
     """The JSON report of a run, made of module results by inventory name.
 
     `run` has id, playbook, started_at, written_at, check_mode. `inspections` are the newest: a node is inspected again after its
-    rotation. A host that did not come to a step has an empty result there, or none.
+    rotation. A host that did not come to a step has an empty result there, or none. `kubelet_answers` are what kubelets of workers told.
     """
     rotations, gates_before, gates_after = _made(rotations), _made(gates_before), _made(gates_after)
-    records = certificate_records(inspections)
-    problems = node_problems(inspections)
+    records = certificate_records(inspections, kubelet_answers)
+    problems = node_problems(inspections, kubelet_answers)
     nodes = {
         host: _node_state(
             inspections[host],

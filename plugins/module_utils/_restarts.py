@@ -17,6 +17,7 @@ import typing as t
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._in_memory import maker_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item, Touched
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_api import KUBELET_CREDENTIAL
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import KUBELET
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import MOVED, ReaderSpec
 
@@ -93,7 +94,8 @@ def _reads_at_start(node: Node, name: str, component: str) -> bool:
 
 
 def _is_stale(item: Item, in_use: str, same_process: bool) -> bool:
-    written_under_it = same_process and item.action != "activate"
+    # What a kubelet has in memory, a worker cannot tell: whoever made the plan has asked an API server.
+    written_under_it = same_process and (item.action != "activate" or item.name == KUBELET_CREDENTIAL)
     return in_use == "false" or (in_use == "unknown" and written_under_it)
 
 

@@ -14,6 +14,7 @@ import typing as t
 from ansible_collections.certops.kubernetes.plugins.module_utils import _model
 from ansible_collections.certops.kubernetes.plugins.module_utils._clock import clock_findings
 from ansible_collections.certops.kubernetes.plugins.module_utils._elsewhere_records import compared
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_answers import with_answers
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import SCHEMA_VERSION, Finding
 
 Record = t.Mapping[str, t.Any]
@@ -25,12 +26,15 @@ LEVELS = ("ok", "warning", "critical", "expired")
 TABLE_LIMIT = 300  # more lines than this nobody reads; then only what is wrong is listed
 
 
-def certificate_records(results: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
+def certificate_records(
+    results: t.Mapping[str, t.Mapping[str, t.Any]], kubelet_answers: t.Sequence[t.Mapping[str, t.Any]] | None = None
+) -> list[dict[str, t.Any]]:
     """The records of all hosts from `certificate_info`'s results by inventory name.
 
     A node that was not reached, or where the module failed, becomes one record named `node` that says so. Kubeconfigs on hosts outside of
-    the cluster are compared with what its nodes have.
+    the cluster are compared with what its nodes have. `kubelet_answers` are what kubelets of workers told on control-plane nodes.
     """
+    results = with_answers(results, kubelet_answers)
     records: list[dict[str, t.Any]] = []
     for host, result in results.items():
         if "certificates" in result:
@@ -40,8 +44,14 @@ def certificate_records(results: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[
     return compared(records, {host: result.get("node") or {} for host, result in results.items()})
 
 
-def node_problems(results: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
-    """Findings about nodes rather than certificates, each with its host: what `certificate_info` found, and what their clocks tell."""
+def node_problems(
+    results: t.Mapping[str, t.Mapping[str, t.Any]], kubelet_answers: t.Sequence[t.Mapping[str, t.Any]] | None = None
+) -> list[dict[str, t.Any]]:
+    """Findings about nodes rather than certificates, each with its host: what `certificate_info` found, and what their clocks tell.
+
+    And why kubelets of workers did not tell what they use, by `kubelet_answers`.
+    """
+    results = with_answers(results, kubelet_answers)
     found = [dict(problem, host=host) for host, result in results.items() for problem in result.get("problems") or ()]
     return found + clock_findings({host: result.get("clock") for host, result in results.items()})
 

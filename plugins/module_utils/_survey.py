@@ -28,6 +28,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._inspection imp
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import StateFolder
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig_records import inspect_kubeconfigs
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_switches import look_at_switches, settings_of
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_use import kubelet_to_ask
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER, CONTROLLER_MANAGER
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Finding, Node
 from ansible_collections.certops.kubernetes.plugins.module_utils._object_inspection import NONE, inspect_objects
@@ -69,6 +70,7 @@ def survey(params: t.Mapping[str, t.Any], now: datetime) -> dict[str, t.Any]:
     described["signs"] = authorities_with_key(node)
     switches = {} if params["kubeconfigs_only"] else look_at_switches(settings_of(node))
     described["kubelet_settings"] = {name: dataclasses.asdict(switch) for name, switch in switches.items()}
+    described["kubelet_to_ask"] = kubelet_to_ask(node, records)
     described["issued_by"] = dict(of_users.issued_by)
     described["unfinished_run"], problems = unfinished_run(StateFolder())
     described["seconds_taken"] = round(time.monotonic() - began, 3)

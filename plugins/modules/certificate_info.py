@@ -79,7 +79,7 @@ options:
     default: 2.0
 seealso:
   - module: certops.kubernetes.certificate_rotation
-  - module: certops.kubernetes.cluster_health_info
+  - module: certops.kubernetes.kubelet_info
 notes:
   - Needs the rights of root on the node, since keys, kubeconfigs and other users' processes are looked at.
 """
@@ -316,9 +316,8 @@ node:
       elements: str
       sample: [kube-scheduler]
     signing_seconds:
-      description:
-        - For how many seconds at most the kube-controller-manager of this node signs what nodes ask for (C(--cluster-signing-duration)).
-        - V(null) where it has none.
+      description: For how many seconds at most the kube-controller-manager of this node signs what nodes ask for
+        (C(--cluster-signing-duration)), V(null) where it has none.
       type: int
       sample: 31536000
     signs:
@@ -330,11 +329,13 @@ node:
       description: For each certificate in one of O(kubeconfigs) the SHA-256 of the CA that signed it, where that CA is known.
       type: dict
       sample: {"/root/.kube/config#kubernetes-admin": b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c}
+    kubelet_to_ask:
+      description: The certificate of which its kubelet alone can tell whether it uses it, asked by M(certops.kubernetes.kubelet_info).
+      type: str
+      sample: null
     kubelet_settings:
-      description:
-        - The settings of the kubelet that M(certops.kubernetes.certificate_rotation) can switch on.
-        - Whether each is on, and if not, in which file it would be changed, or why it cannot be.
-        - Empty where no kubelet is a client of a cluster.
+      description: Whether each setting that M(certops.kubernetes.certificate_rotation) can switch on is on, and if not, in which file it
+        would be changed, or why it cannot be. Empty where no kubelet is a client of a cluster.
       type: dict
       sample: {"kubelet:rotateCertificates": {"on": false, "path": /var/lib/kubelet/config.yaml, "obstacle": null}}
     unfinished_run:

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every kubelet gets another client certificate, the worker's after the control plane's, and pods run on."""
+"""Every kubelet gets another client certificate, the worker's after the control plane's, and pods run on.
+
+Whether the worker's kubelet uses what lies on its disk, a control-plane node asks it.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,13 @@ def fingerprint(node: str) -> str:
 def began(node: str) -> int:
     """When the kubelet was started, in microseconds of the clock that all nodes share."""
     return int(cluster.on_node("systemctl", "show", "kubelet", "-P", "ActiveEnterTimestampMonotonic", node=node))
+
+
+def used(playbook: str) -> tuple[str, str]:
+    """Whether the worker's kubelet uses what is on its disk, by the newest report, and how that is known."""
+    records = [record for record in cluster.newest_report(playbook)["records"] if record["host"] == WORKER]
+    (reader,) = next(record["readers"] for record in records if record["name"] == "kubelet-client")
+    return reader["in_use"], reader["proof"]
 
 
 @pytest.fixture(name="old", scope="module")
@@ -94,3 +104,65 @@ def test_the_workers_run_is_put_back() -> None:
     assert fingerprint(WORKER) != new
     cluster.kubectl("wait", "--for=condition=Ready", f"node/{WORKER}", "--timeout=30s")
     assert cluster.on_node("cat", COPY, node=WORKER) == content
+
+
+def join_again() -> None:
+    """As kubeadm join does it: the kubelet is given a token and no certificate, and gets one with it."""
+    kept = "/etc/kubernetes/bootstrap-kubelet.conf"
+    token = cluster.on_node("kubeadm", "--kubeconfig", "/etc/kubernetes/admin.conf", "token", "create", "--ttl", "10m").strip()
+    script = f"""
+    cp /etc/kubernetes/kubelet.conf {kept}
+    kubectl config --kubeconfig {kept} set-credentials joining --token "$0"
+    kubectl config --kubeconfig {kept} set-context --current --user joining
+    systemctl stop kubelet
+    rm /etc/kubernetes/kubelet.conf {CURRENT}
+    systemctl start kubelet
+    """
+    cluster.on_node("sh", "-ec", script, token, node=WORKER)
+    ha.wait_for(lambda: cluster.on_node("readlink", CURRENT, node=WORKER, check=False), 60)
+    cluster.on_node("rm", kept, node=WORKER)
+    cluster.kubectl("wait", "--for=condition=Ready", f"node/{WORKER}", "--timeout=60s")
+
+
+def test_one_that_the_kubelet_has_got_itself_is_known_to_be_used() -> None:
+    """The file is newer than its process. Without a control-plane node nobody can ask it."""
+    join_again()
+    cluster.playbook("inspect", "--limit", WORKER)
+    assert used("inspect") == ("unknown", "none")
+    (problem,) = cluster.newest_report("inspect")["problems"]
+    assert problem["code"] == "kubelet_not_asked"
+    cluster.playbook("inspect")
+    assert used("inspect") == ("true", "metrics")
+
+
+def exchange_behind_its_back() -> None:
+    """Another certificate for the worker's own key, signed as by hand, in the place where its kubelet looks when it starts."""
+    subject = f"/O=system:nodes/CN=system:node:{WORKER}"
+    request = cluster.on_node("openssl", "req", "-new", "-key", CURRENT, "-subj", subject, node=WORKER)
+    sign = (
+        "printf 'extendedKeyUsage=clientAuth\nkeyUsage=critical,digitalSignature\n' > /tmp/extensions; openssl x509 -req -days 200 "
+        "-CA /etc/kubernetes/pki/ca.crt -CAkey /etc/kubernetes/pki/ca.key -set_serial 4711 -extfile /tmp/extensions 2>/dev/null"
+    )
+    certificate = cluster.on_node("sh", "-c", sign, stdin=request)
+    put = "umask 077; { cat; sed -n '/BEGIN .*PRIVATE/,$p' $0; } > $0.other; mv $0.other ${0%-current.pem}-by-hand.pem; "
+    cluster.on_node("sh", "-c", put + "ln -sfn ${0%-current.pem}-by-hand.pem $0", CURRENT, stdin=certificate, node=WORKER)
+
+
+def test_one_that_was_exchanged_behind_its_back_is_found_and_the_kubelet_restarted() -> None:
+    """The next run takes the plan's word for it, and only restarts that kubelet."""
+    led = cluster.on_node("readlink", CURRENT, node=WORKER).strip()
+    exchange_behind_its_back()
+    put, started = fingerprint(WORKER), began(WORKER)
+    cluster.playbook("inspect")
+    assert used("inspect") == ("false", "metrics")
+    cluster.playbook("rotate", "-e", json.dumps({**SELECTED, "certs_rotate_force": False, "certs_rotate_renew_before_days": 1}))
+    report = cluster.newest_report("rotate")
+    assert {entry["host"]: entry["action"] for entry in report["plan"] if entry["action"] != "none"} == {WORKER: "activate"}
+    (certificate,) = report["results"][WORKER]["certificates"]
+    assert (certificate["in_use"], certificate["proof"]) == ("true", "identity")
+    assert used("rotate")[0] == "true"
+    assert fingerprint(WORKER) == put
+    assert began(WORKER) > started
+    cluster.on_node("ln", "-sfn", led, CURRENT, node=WORKER)
+    cluster.on_node("systemctl", "restart", "kubelet", node=WORKER)
+    cluster.kubectl("wait", "--for=condition=Ready", f"node/{WORKER}", "--timeout=30s")

@@ -23,7 +23,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 COLLECTION = HERE.parents[2]
 MODULES = (
     *("certificate_info", "cluster_health_info", "certificate_request", "certificate_signing", "certificate_rotation"),
-    *("certificate_rollback", "cluster_lock", "kubelet_serving_approval", "kubeconfig_renewal"),
+    *("certificate_rollback", "cluster_lock", "kubelet_info", "kubelet_serving_approval", "kubeconfig_renewal"),
 )
 DAY = 86400
 QUESTION = b" (N)o/(y)es/(c)ontinue: "  # after a task's name, with --step

@@ -85,6 +85,11 @@ SPECS: dict[str, dict[str, t.Any]] = {
         "take_over": {"type": "str", "default": ""},
         "cluster_ca": {"type": "str"},
     },
+    "kubelet_info": {
+        "nodes": {"type": "list", "elements": "str", "required": True},
+        "timeout_seconds": {"type": "float", "default": 5},
+        "limit_seconds": {"type": "float", "default": 60},
+    },
     "kubelet_serving_approval": {
         "nodes": {"type": "list", "elements": "str", "required": True},
         "wait_seconds": {"type": "int", "default": 30},
@@ -139,6 +144,7 @@ def main() -> None:
         "certificate_rotation": rotate,
         "certificate_rollback": roll_back,
         "cluster_lock": lock,
+        "kubelet_info": ask_kubelets,
         "kubelet_serving_approval": approve,
         "kubeconfig_renewal": renew_kubeconfigs,
     }
@@ -189,6 +195,8 @@ def info(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
     described = {
         "certificate_validity_seconds": node.get("validity"),
         "kubelet_settings": node.get("kubelet_settings", {}),
+        "kubelet_to_ask": node.get("kubelet_to_ask"),
+        "components": node.get("components", {}),
         "leads": node.get("leads", []),
         "name": node.get("node_name"),
         "signs": node.get("signs", []),
@@ -197,6 +205,18 @@ def info(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
         "seconds_taken": 0.0,
     }
     return {"changed": False, "certificates": certificates, "node": described, "problems": []}
+
+
+def ask_kubelets(node: dict[str, t.Any], module: AnsibleModule) -> dict[str, t.Any]:
+    """What the test lets each kubelet tell ({node: (earliest, latest)}, or a reason), or the failure `deaf`."""
+    if node.get("deaf"):
+        return {"failed": True, "msg": node["deaf"]}
+    told = []
+    for name in module.params["nodes"]:
+        said = node.get("told", {}).get(name, "no answer within 5 s")
+        earliest, latest, reason = (None, None, said) if isinstance(said, str) else (*said, None)
+        told.append({"node": name, "earliest_end": earliest, "latest_end": latest, "reason": reason})
+    return {"changed": False, "kubelets": told}
 
 
 def health(node: dict[str, t.Any], _module: AnsibleModule) -> dict[str, t.Any]:

@@ -168,7 +168,8 @@ def test_a_host_of_etcd_is_no_host_outside() -> None:
 
 
 def test_what_such_a_host_claims_to_have_is_not_believed() -> None:
-    claims = {"signs": ["ca"], "leads": ["kube-scheduler"], "signing_seconds": 60, "certificate_validity_seconds": 60}
+    claims: dict[str, t.Any] = {"signs": ["ca"], "leads": ["kube-scheduler"], "signing_seconds": 60, "certificate_validity_seconds": 60}
+    claims["kubelet_to_ask"] = "kubelet-client"
     node = {**claims, "kubelet_settings": {"kubelet:rotateCertificates": {}}, "issued_by": {NAME: BLUE}, "unfinished_run": None}
     result = believed({"certificates": [authority(), user(10), original()], "node": node, "problems": []})
     assert [one["name"] for one in result["certificates"]] == [NAME]

@@ -15,7 +15,7 @@ import typing as t
 from datetime import timedelta
 
 import pytest
-from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError, Reader
 from ansible_collections.certops.kubernetes.plugins.module_utils._node_access import ClientProof
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import Wanted
 from ansible_collections.certops.kubernetes.plugins.module_utils._result import RotationFailed
@@ -60,6 +60,14 @@ def test_the_cluster_signs_and_the_link_leads_to_a_new_file(node: KubeletNode) -
     assert not key_matches(leaf, load_private_key(old, "old"))
     assert node.restarts == [KUBELET]
     assert len(node.pems()) == 3
+
+
+def test_a_worker_restarts_its_kubelet_because_the_plan_knows_it(node: KubeletNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There nothing on the node tells what the kubelet has in memory; a control-plane node has asked it."""
+    monkeypatch.setattr(node, "_reader", lambda name, spec: Reader(spec.component, spec.reload, "unknown", "none"))
+    result = run(node, items=(Wanted(CLIENT, "activate", node.on_disk(CLIENT)),))
+    assert result["state"] == "committed"
+    assert node.restarts == [KUBELET]
 
 
 def test_one_that_was_left_pending_is_restarted_by_the_next_run(node: KubeletNode) -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import typing as t
 from datetime import datetime, timedelta, timezone
@@ -13,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import sha256
 from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Journal, ReplacedFile, StateFolder
-from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_use import End, kubelet_readers, parsed_end
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_use import End, kubelet_readers, kubelet_to_ask, parsed_end
 from ansible_collections.certops.kubernetes.plugins.module_utils._material import read_material
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import (
     CertopsError,
@@ -23,6 +24,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import (
     Process,
     Reader,
     ReaderSpec,
+    Record,
 )
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import pki
 
@@ -59,8 +61,8 @@ class Kubelet:
         file = ReplacedFile(str(path), None, None, sha256(content), 0o600, 0, 0)
         self.state.save(Journal("run", "h", "2026-01-01T00:00:00Z", "committed", "never", files=(file,)))
 
-    def known(self, started: timedelta, told: End | str = "nobody to ask") -> tuple[str, str]:
-        """What is known of a kubelet that was started so long after (or before) now."""
+    def node(self, started: timedelta) -> Node:
+        """A node whose kubelet was started so long after (or before) now."""
         flags: dict[str, tuple[str, ...]] = {"cert-dir": (str(self.root),), "kubeconfig": (str(self.conf),), "config": (str(self.config),)}
         process = Process(4711, 1, ("kubelet",), NOW + started)
         path = str(self.link)
@@ -68,8 +70,13 @@ class Kubelet:
         client = Credential(
             "kubelet-client", self.kind, path, path, "client", "kubelet", "ca", readers=specs, managed_by="kubelet", rotated=self.rotated
         )
+        return Node("n1", None, str(self.root), {"kubelet": Component("kubelet", flags, process=process)}, {client.name: client})
+
+    def known(self, started: timedelta, told: End | str = "nobody to ask") -> tuple[str, str]:
+        """What is known of that kubelet."""
+        node = self.node(started)
+        client = node.credentials["kubelet-client"]
         authority = Credential("ca", "ca", str(self.root / "ca.crt"), None, "ca", "kubelet")
-        node = Node("n1", None, str(self.root), {"kubelet": Component("kubelet", flags, process=process)}, {client.name: client})
 
         def ask(_node: Node) -> End:
             self.asked += 1
@@ -180,3 +187,29 @@ def test_metrics_that_do_not_tell_it(value: str | None) -> None:
     text = "x 1\n" if value is None else "kubelet_certificate_manager_client_ttl_seconds %s\n" % value
     with pytest.raises(CertopsError, match="do not tell"):
         parsed_end(text.encode(), NOW, NOW)
+
+
+def to_ask(folder: Kubelet, component: Component | None = None, in_use: str = "unknown") -> str | None:
+    """What the node says that its kubelet has to be asked about."""
+    node = folder.node(BEFORE)
+    if component is not None:
+        node.components[component.name] = component
+    values: dict[str, t.Any] = {field.name: None for field in dataclasses.fields(Record)}
+    values.update(name="kubelet-client", not_after="2027-01-01T00:00:00Z", readers=(Reader("kubelet", "self", in_use, "none"),))
+    return kubelet_to_ask(node, [Record(**values)])
+
+
+def test_a_worker_that_cannot_tell_says_so(tmp_path: Path) -> None:
+    assert to_ask(Kubelet(tmp_path)) == "kubelet-client"
+
+
+def test_nobody_is_asked_for_what_is_known_or_cannot_be_told(tmp_path: Path) -> None:
+    """One with an API server has asked; one that does not rotate, or whose kubeconfig names another file, tells of something else."""
+    kubelet = Kubelet(tmp_path)
+    assert to_ask(kubelet, in_use="true") is None
+    assert to_ask(kubelet, Component("kube-apiserver", {})) is None
+    assert to_ask(kubelet, Component("kubelet", {"cert-dir": (str(tmp_path),)})) is None, "it does not run"
+    process = Process(1, 1, ("kubelet",), NOW)
+    assert to_ask(kubelet, Component("kubelet", {"cert-dir": (str(tmp_path / "other"),)}, process=process)) is None
+    kubelet.rotated = False
+    assert to_ask(kubelet) is None

@@ -86,6 +86,7 @@ def test_the_documentation_names_every_key(tmp_path: Path) -> None:
         "certificate_validity_seconds",
         "issued_by",
         "kubelet_settings",
+        "kubelet_to_ask",
         "leads",
         "seconds_taken",
         "signing_seconds",
