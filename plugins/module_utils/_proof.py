@@ -17,7 +17,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import C
 from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import look_at
 from ansible_collections.certops.kubernetes.plugins.module_utils._restarts import readers_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
-    describe,
+    fingerprint,
     key_matches,
     load_private_key,
     parse_certificates,
@@ -41,16 +41,16 @@ class Proof:
     message: str = ""
 
 
-def disk_problem(node: Node, item: Item, fingerprint: str) -> str | None:
+def disk_problem(node: Node, item: Item, expected: str) -> str | None:
     """Why what lies on disk is not the certificate with this fingerprint, with its key and under its CA; None when it is."""
     credential = node.credential(item.name)
     if credential is None:
         return "%s is not found on this node any more" % item.name
     try:
         present = look_at(credential)
-        actual = describe(present.leaf).fingerprint_sha256
-        if actual != fingerprint:
-            return "%s holds the certificate %s, expected %s" % (credential.cert_path, actual, fingerprint)
+        actual = fingerprint(present.leaf)
+        if actual != expected:
+            return "%s holds the certificate %s, expected %s" % (credential.cert_path, actual, expected)
         if not key_matches(present.leaf, load_private_key(present.key_data, credential.key_path or credential.cert_path)):
             return "the key %s does not belong to the certificate %s" % (credential.key_path or "in the same file", credential.cert_path)
         if not _chains(node, credential, present.leaf):
@@ -67,12 +67,12 @@ def _chains(node: Node, credential: Credential, leaf: t.Any) -> bool:
     return any(signed_by(leaf, authority) for authority in parse_certificates(read_bounded(ca.cert_path), ca.cert_path))
 
 
-def prove_item(access: NodeAccess, node: Node, records: t.Sequence[Record], item: Item, fingerprint: str) -> Proof:
+def prove_item(access: NodeAccess, node: Node, records: t.Sequence[Record], item: Item, expected: str) -> Proof:
     """The best proof that there is for each reader of a certificate, and the sum of them."""
     readers = [(reader.component, reader.reload, reader.in_use, reader.proof) for reader in readers_of(records, item.name)]
     message = ""
     if not readers or any(_wants_more(reload, in_use) for _component, reload, in_use, _proof in readers):
-        way = access.client_proof(node, item.name, fingerprint)
+        way = access.client_proof(node, item.name, expected)
         message = way.message
         if not readers:
             return Proof(item.name, way.in_use, way.proof, (), message)

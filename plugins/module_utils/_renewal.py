@@ -23,6 +23,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._self_signed im
 from ansible_collections.certops.kubernetes.plugins.module_utils._signers import Authority, Signer, load_authority, load_signer
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import (
     describe,
+    fingerprint,
     key_matches,
     load_private_key,
     parse_certificates,
@@ -247,7 +248,7 @@ def _look_at_kubeconfig(credential: Credential, data: bytes) -> Present:
 
 def check_fingerprint(item: Wanted, present: Present) -> None:
     """Refuse (CertopsError) what is not the certificate that the plan saw."""
-    actual = describe(present.leaf).fingerprint_sha256
+    actual = fingerprint(present.leaf)
     if item.fingerprint_sha256 and item.fingerprint_sha256.lower() != actual:
         raise CertopsError(
             "the certificate in %s is not the one that the plan saw (planned %s, found %s): somebody changed it meanwhile."

@@ -159,7 +159,10 @@ def units(shell: Shell, version: str, cryptography: str, *options: str) -> None:
     except Missing as missing:
         raise Skipped(str(missing)) from None
     program = venv(python, "units", f"cryptography-{cryptography}") / "bin" / "python"
-    shell.run(program, "-m", "pytest", "-q", "-ra", "-p", "no:cacheprovider", "tests/unit/plugins", *options, PYTHONPATH=str(TREE))
+    # Beside the tree, not in it: what is compiled once is there for the gates that follow, and for the next run
+    kept = str(WORK / "bytecode")
+    arguments = ("-m", "pytest", "-q", "-ra", "-p", "no:cacheprovider", "tests/unit/plugins", *options)
+    shell.run(program, *arguments, PYTHONPATH=str(TREE), PYTHONDONTWRITEBYTECODE="", PYTHONPYCACHEPREFIX=kept)
 
 
 def units_but_for_recovery(shell: Shell, version: str, cryptography: str) -> None:

@@ -29,6 +29,12 @@ def fixture_nobody_has_hung(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_as_user, "_HUNG", set())
 
 
+@pytest.fixture(autouse=True)
+def fixture_no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed does not lose what it wrote; only a power failure does, which no test here makes."""
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+
+
 @pytest.fixture(params=["libyaml", "pure"])
 def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each test that asks for it, with the parser in C and with the one in Python, which a node may have instead."""

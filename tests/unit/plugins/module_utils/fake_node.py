@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import os
 import stat
 import typing as t
@@ -16,7 +17,7 @@ from datetime import datetime, timedelta, timezone
 from ansible_collections.certops.kubernetes.plugins.module_utils._activation import Restart
 from ansible_collections.certops.kubernetes.plugins.module_utils._files import read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._health import Check, Health
-from ansible_collections.certops.kubernetes.plugins.module_utils._journal import StateFolder
+from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item, StateFolder
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import (
     CertopsError,
     Component,
@@ -29,10 +30,10 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import (
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._node_access import UNKNOWN, ClientProof, NodeAccess
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import Wanted, facts, look_at
+from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import Wanted, look_at
 from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import Request, rotate
 from ansible_collections.certops.kubernetes.plugins.module_utils._transaction import Limits
-from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import describe
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import fingerprint
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import pki
 
 if t.TYPE_CHECKING:
@@ -60,8 +61,31 @@ users:
 """
 
 
+_FINGERPRINTS: dict[tuple[str, bytes], str] = {}  # of what has been found on a disk
+
+
 class Killed(BaseException):
     """SIGKILL at this very instruction: nothing after it happens."""
+
+
+@functools.lru_cache(maxsize=None)
+def _made_once(key: str) -> tuple[dict[str, pki.Pair], dict[str, tuple[bytes, int]]]:
+    """The CAs, and content and mode of each file of the tree: the same for all nodes, for some tests make hundreds of them."""
+    end = datetime.now(timezone.utc) + timedelta(days=3)
+    authorities = {"ca": pki.make_ca(key=key), "etcd/ca": pki.make_ca("etcd-ca", key=key)}
+    files = {}
+    for name, authority in authorities.items():
+        files["pki/%s.crt" % name] = authority.cert_pem, 0o644
+        files["pki/%s.key" % name] = authority.key_pem, 0o600
+    for name, (_component, authority_name) in HOT_PAIRS.items():
+        pair = pki.make_leaf(authorities[authority_name], name, usages=("server", "client"), sans=["DNS:n1"], not_after=end, key=key)
+        files["pki/%s.crt" % name] = pair.cert_pem, 0o644
+        files["pki/%s.key" % name] = pair.key_pem, 0o640
+    for name in KUBECONFIGS:
+        pair = pki.make_leaf(authorities["ca"], name, not_after=end, key=key)
+        encoded = tuple(base64.b64encode(data).decode() for data in (pair.cert_pem, pair.key_pem))
+        files[name] = (_KUBECONFIG % encoded).encode(), 0o600
+    return authorities, files
 
 
 class FakeNode:
@@ -83,30 +107,15 @@ class FakeNode:
         self.units: dict[str, str] = {}  # components that systemd runs; all others are a kubelet's
         self.kubelet_reads: dict[str, str] = {}  # how the kubelet, which is there for this, reloads a certificate
         self._ticks = 100
-        self._fingerprints: dict[bytes, str] = {}  # of what has been found on disk
-        self.authorities = {"ca": pki.make_ca(key=key), "etcd/ca": pki.make_ca("etcd-ca", key=key)}
-        self._write_tree(key)
+        authorities, files = _made_once(key)
+        self.authorities = dict(authorities)
+        (self.kubernetes / "pki" / "etcd").mkdir(parents=True)
+        for name, (data, mode) in files.items():
+            self._write(name, data, mode)
         self.processes: dict[str, Process] = {}
         self.loaded: dict[tuple[str, str], str] = {}
         for component in (API_SERVER, CONTROLLER_MANAGER, SCHEDULER, ETCD):
             self.start(component)
-
-    def _write_tree(self, key: str) -> None:
-        end = datetime.now(timezone.utc) + timedelta(days=3)
-        (self.kubernetes / "pki" / "etcd").mkdir(parents=True)
-        for name, authority in self.authorities.items():
-            self._write("pki/%s.crt" % name, authority.cert_pem, 0o644)
-            self._write("pki/%s.key" % name, authority.key_pem, 0o600)
-        for name, (_component, authority_name) in HOT_PAIRS.items():
-            pair = pki.make_leaf(
-                self.authorities[authority_name], name, usages=("server", "client"), sans=["DNS:n1"], not_after=end, key=key
-            )
-            self._write("pki/%s.crt" % name, pair.cert_pem, 0o644)
-            self._write("pki/%s.key" % name, pair.key_pem, 0o640)
-        for name in KUBECONFIGS:
-            pair = pki.make_leaf(self.authorities["ca"], name, not_after=end, key=key)
-            encoded = tuple(base64.b64encode(data).decode() for data in (pair.cert_pem, pair.key_pem))
-            self._write(name, (_KUBECONFIG % encoded).encode(), 0o600)
 
     def _write(self, name: str, data: bytes, mode: int) -> None:
         path = self.kubernetes / name
@@ -128,10 +137,10 @@ class FakeNode:
         """The fingerprint of the certificate that lies on disk; "" when it cannot be read."""
         try:
             credential = self.credential(name)
-            data = read_bounded(credential.cert_path)
-            if data not in self._fingerprints:  # each process reads all of them at each of its starts
-                self._fingerprints[data] = describe(look_at(credential).leaf).fingerprint_sha256
-            return self._fingerprints[data]
+            known = credential.kind, read_bounded(credential.cert_path)
+            if known not in _FINGERPRINTS:  # each process reads all of them at each of its starts
+                _FINGERPRINTS[known] = fingerprint(look_at(credential).leaf)
+            return _FINGERPRINTS[known]
         except CertopsError:
             return ""
 
@@ -272,7 +281,5 @@ def assert_consistent(node: FakeNode) -> None:
     """Each certificate matches its key and its CA, and nothing was left lying about."""
     found = node.discover()
     for name in NAMES:
-        now = facts(look_at(node.credential(name)).leaf)
-        item = t.cast("t.Any", dataclasses.make_dataclass("Named", ["name"])(name))
-        assert disk_problem(found, item, now["fingerprint_sha256"]) is None
+        assert disk_problem(found, Item(name, "renew", {}, {}), node.on_disk(name)) is None
     assert not [path for path in node.tree() if "certops" in path]

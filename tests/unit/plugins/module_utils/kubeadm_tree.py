@@ -10,6 +10,7 @@ The containers see `/etc/kubernetes`, the host has it below the folder, so that 
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import os
 import time
@@ -103,6 +104,24 @@ KUBECONFIGS: dict[str, tuple[str, str | None]] = {
 }
 
 
+_AUTHORITIES = {"ca": "kubernetes", "etcd/ca": "etcd-ca", "front-proxy-ca": "front-proxy-ca"}
+
+
+@functools.lru_cache(maxsize=None)
+def _made_once() -> dict[str, pki.Pair]:
+    """All pairs of a tree by their names, the same for all trees: hundreds of tests begin with one."""
+    made = {name: pki.make_ca(cn) for name, cn in _AUTHORITIES.items()}
+    for name, (ca, cn, usages, sans) in LEAVES.items():
+        made[name] = pki.make_leaf(made[ca], cn, usages=usages, sans=sans)
+    for name, (cn, organization) in KUBECONFIGS.items():
+        made[name] = pki.make_leaf(made["ca"], cn, organization=organization)
+    made["sa"] = pki.Pair(None, pki.new_key())
+    made["kubelet-client"] = pki.make_leaf(made["ca"], "system:node:cp-1", organization="system:nodes")
+    made["kubelet's own"] = pki.make_ca("cp-1-ca@1")
+    made["kubelet"] = pki.make_leaf(made["kubelet's own"], "cp-1@1", usages=("server",))
+    return made
+
+
 class KubeadmTree:
     """The node. `paths[name]` is where a credential lies on the host; `cas[name]` are the authorities' pairs."""
 
@@ -116,11 +135,10 @@ class KubeadmTree:
         self.kubelet_config = self.kubelet_dir / "config.yaml"
         for folder in (self.pki_dir / "etcd", self.kubernetes_dir / "manifests", self.kubelet_dir / "pki", self.proc):
             folder.mkdir(parents=True)
-        self.cas = {
-            name: pki.make_ca(cn) for name, cn in (("ca", "kubernetes"), ("etcd/ca", "etcd-ca"), ("front-proxy-ca", "front-proxy-ca"))
-        }
-        self._write_pki()
-        self._write_kubelet()
+        made = _made_once()
+        self.cas = {name: made[name] for name in _AUTHORITIES}
+        self._write_pki(made)
+        self._write_kubelet(made)
         for component in COMMANDS:
             self.write_manifest(component)
 
@@ -167,7 +185,9 @@ class KubeadmTree:
         """A kubeconfig as kubeadm makes it, but for the `values` that pki.make_leaf() takes."""
         common_name, organization = KUBECONFIGS[name]
         given = {"organization": organization, **values}
-        pair = pki.make_leaf(self.cas["ca"], given.pop("cn", common_name), **given)
+        self._put_kubeconfig(name, pki.make_leaf(self.cas["ca"], given.pop("cn", common_name), **given))
+
+    def _put_kubeconfig(self, name: str, pair: pki.Pair) -> None:
         write(self.kubernetes_dir / name, kubeconfig_of({"me": embedded(pair)}, "me"), 0o600)
 
     def write_manifest(self, component: str, command: t.Sequence[str] | None = None, name: str | None = None) -> Path:
@@ -209,18 +229,15 @@ class KubeadmTree:
         argv += ["--cert-dir=%s" % (self.kubelet_dir / "pki"), *flags]
         self.run(99999100, argv, "0::/system.slice/kubelet.service\n", nesting=1)
 
-    def _write_pki(self) -> None:
-        for name, ca in self.cas.items():
-            self.write_pair(name, ca)
-        for name in LEAVES:
-            self.write_pair(name, self.leaf(name))
+    def _write_pki(self, made: dict[str, pki.Pair]) -> None:
+        for name in (*_AUTHORITIES, *LEAVES):
+            self.write_pair(name, made[name])
         for name in KUBECONFIGS:
-            self.write_kubeconfig(name)
-        key = pki.new_key()
-        write(self.pki_dir / "sa.key", pki.key_to_pem(key), 0o600)
-        write(self.pki_dir / "sa.pub", pki.public_key_to_pem(key), 0o600)
+            self._put_kubeconfig(name, made[name])
+        write(self.pki_dir / "sa.key", made["sa"].key_pem, 0o600)
+        write(self.pki_dir / "sa.pub", pki.public_key_to_pem(made["sa"].key), 0o600)
 
-    def _write_kubelet(self) -> None:
+    def _write_kubelet(self, made: dict[str, pki.Pair]) -> None:
         config = {
             "kind": "KubeletConfiguration",
             "authentication": {"x509": {"clientCAFile": str(self.pki_dir / "ca.crt")}},
@@ -228,11 +245,9 @@ class KubeadmTree:
             "staticPodPath": str(self.kubernetes_dir / "manifests"),
         }
         write(self.kubelet_config, json.dumps(config).encode(), 0o644)
-        client = pki.make_leaf(self.cas["ca"], "system:node:cp-1", organization="system:nodes")
+        client, own, serving = made["kubelet-client"], made["kubelet's own"], made["kubelet"]
         current = self.kubelet_dir / "pki" / "kubelet-client-current.pem"
         write(current, client.cert_pem + client.key_pem, 0o600)
-        own = pki.make_ca("cp-1-ca@1")
-        serving = pki.make_leaf(own, "cp-1@1", usages=("server",))
         write(self.kubelet_dir / "pki" / "kubelet.crt", serving.cert_pem + own.cert_pem, 0o644)
         write(self.kubelet_dir / "pki" / "kubelet.key", serving.key_pem, 0o600)
         user = {"client-certificate": str(current), "client-key": str(current)}

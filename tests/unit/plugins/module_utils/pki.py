@@ -27,11 +27,11 @@ class Pair:
     cert: t.Any
     key: t.Any
 
-    @property
+    @functools.cached_property
     def cert_pem(self) -> bytes:
         return bytes(self.cert.public_bytes(serialization.Encoding.PEM))
 
-    @property
+    @functools.cached_property
     def key_pem(self) -> bytes:
         return key_to_pem(self.key)
 

@@ -20,6 +20,11 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.fixture(autouse=True)
+def fixture_no_waiting_for_the_disk() -> None:
+    """Here it is waited for: what may be handed to it, and when, is what these tests are about."""
+
+
 def test_reads_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"\xff\x00content")
     assert _files.read_bounded(str(tmp_path / "a")) == b"\xff\x00content"
@@ -188,6 +193,25 @@ def test_an_error_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.
     assert "Remedy" in str(caught.value)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_power_failure_loses_neither_the_old_file_nor_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its content is on the disk before it has the name, and the name is before anything else is done."""
+    steps: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def watched_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        steps.append("on disk: %s" % os.path.basename(os.readlink("/proc/self/fd/%d" % descriptor)))
+
+    def watched_replace(source: str, target: str) -> None:
+        replace(source, target)
+        steps.append("named: %s" % os.path.basename(target))
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "replace", watched_replace)
+    _files.replace_file(str(tmp_path / "a"), b"new")
+    assert steps == ["on disk: .a.certops-new", "named: a", "on disk: %s" % tmp_path.name]
 
 
 def test_a_killed_runs_leftover_is_no_obstacle(tmp_path: Path) -> None:

@@ -242,7 +242,6 @@ def test_without_a_ca_on_the_node_the_kubeconfigs_is_taken(node: KubeletNode) ->
 
 def test_killed_at_any_step_the_next_run_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The link leads to a whole file at every moment, and the next run leaves none of the killed one's leftovers."""
-    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
     strikes = 0
     for number in range(1000):
         node = KubeletNode(tmp_path / str(number))

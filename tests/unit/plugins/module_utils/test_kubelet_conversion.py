@@ -167,7 +167,6 @@ def test_a_kubelet_that_has_renewed_it_since_keeps_its_link_on_the_way_back(tmp_
 
 def test_killed_at_any_step_the_next_run_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At every moment kubelet.conf leads to a certificate with its key, and the next run leaves none of the killed one's leftovers."""
-    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
     strikes = 0
     for number in range(1000):
         node = EmbeddedNode(tmp_path / str(number))

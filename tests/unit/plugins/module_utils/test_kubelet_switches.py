@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import typing as t
 from datetime import datetime, timezone
 from pathlib import Path
@@ -59,8 +58,7 @@ class KubeletNode(FakeNode):
 
 
 @pytest.fixture(name="node")
-def fixture_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KubeletNode:
-    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+def fixture_node(tmp_path: Path) -> KubeletNode:
     return KubeletNode(tmp_path)
 
 

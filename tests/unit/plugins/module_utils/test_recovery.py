@@ -37,12 +37,6 @@ if t.TYPE_CHECKING:
 FEW = ("apiserver", "scheduler.conf")
 
 
-@pytest.fixture(autouse=True)
-def fixture_no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A killed process does not lose what it wrote; only a power failure does, which no test here makes."""
-    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
-
-
 def count_calls(root: Path, restart: str) -> list[str]:
     with pytest.MonkeyPatch.context() as patch:
         node = FakeNode(root)

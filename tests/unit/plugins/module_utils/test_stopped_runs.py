@@ -27,12 +27,6 @@ if t.TYPE_CHECKING:
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.tripwire import Tripwire, assert_good, attempt
 
 
-@pytest.fixture(autouse=True)
-def fixture_no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A killed process does not lose what it wrote."""
-    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
-
-
 def stopped_in(node: FakeNode, state: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Kill a run when it has just entered a state; returns the fingerprints from before."""
     before = {name: node.on_disk(name) for name in NAMES}

@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import stat
 import typing as t
 
 import pytest
+from ansible_collections.certops.kubernetes.plugins.module_utils._journal import Item
 from ansible_collections.certops.kubernetes.plugins.module_utils._proof import disk_problem
-from ansible_collections.certops.kubernetes.plugins.module_utils._renewal import facts, look_at
 from ansible_collections.certops.kubernetes.plugins.module_utils._rotation import Request, rotate
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils.fake_node import (
     LIMITS,
@@ -123,8 +122,7 @@ def attempt(node: FakeNode, items: t.Any, **options: t.Any) -> dict[str, t.Any]:
 def assert_good(node: FakeNode) -> None:
     found = node.discover()
     for name in NAMES:
-        item = t.cast("t.Any", dataclasses.make_dataclass("Named", ["name"])(name))
-        assert disk_problem(found, item, facts(look_at(node.credential(name)).leaf)["fingerprint_sha256"]) is None
+        assert disk_problem(found, Item(name, "renew", {}, {}), node.on_disk(name)) is None
         assert "false" not in node.reader_states(name)
     assert not [path for path in node.tree() if "certops" in path]
     assert node.state.unfinished() == []
