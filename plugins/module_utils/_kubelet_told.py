@@ -17,7 +17,7 @@ from datetime import timedelta
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_use import told_end
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
-from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso
+from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import iso, shown_sentence
 
 if t.TYPE_CHECKING:
     from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiClient
@@ -66,7 +66,7 @@ def _told(client: ApiClient, name: str) -> Told:
             return Told(name)
         return Told(name, iso(end[0]), iso(end[1] + timedelta(seconds=1)))
     except CertopsError as error:
-        return Told(name, reason=str(error))
+        return Told(name, reason=shown_sentence(str(error)))
     except OverflowError:
         return Told(name, reason="the kubelet's metrics tell an end that is no time")
 

@@ -42,6 +42,7 @@ def test_each_tells_its_end_or_why_not(tmp_path: Path) -> None:
         "w5": (200, "%s %d\n" % (METRIC, 2 * LEFT)),
         "w6": (200, "%s 1\n" % METRIC + "x" * 5_000_000),
         "w7": (503, "error trying to reach service: dial tcp: i/o timeout"),
+        "w8": (500, "\x1b[2Jgone"),
     }
     before = datetime.now(timezone.utc)
     found = asked(tmp_path, answers)
@@ -58,6 +59,7 @@ def test_each_tells_its_end_or_why_not(tmp_path: Path) -> None:
     assert "do not tell the end" in reasons[2]
     assert "more than" in reasons[5]
     assert "i/o timeout" in reasons[6]
+    assert "\x1b" not in reasons[7]
 
 
 def test_one_that_hangs_takes_no_longer_than_its_timeout(tmp_path: Path) -> None:
