@@ -14,7 +14,7 @@ description:
   - A worker that cannot tell whether its kubelet uses the client certificate on disk says so (C(kubelet_to_ask)). Its kubelet can be
     asked on a control-plane node with the same cluster CA, by M(certops.kubernetes.kubelet_info).
   - What that returned, with the question as V(item), is taken by P(certops.kubernetes.certificate_records#filter) and the others.
-positional: hosts
+positional: hosts, control_plane
 options:
   _input:
     description: Results of M(certops.kubernetes.certificate_info) by inventory name.
@@ -22,6 +22,11 @@ options:
     required: true
   hosts:
     description: Inventory names of the hosts whose kubelets are to be asked, where that is needed.
+    type: list
+    elements: str
+    required: true
+  control_plane:
+    description: Inventory names of the control-plane nodes. No other host is to ask, whatever it says of itself.
     type: list
     elements: str
     required: true
@@ -34,7 +39,7 @@ EXAMPLES = r"""
     nodes: "{{ item.nodes.keys() | list }}"
   delegate_to: "{{ item.host }}"
   run_once: true
-  loop: "{{ {'cp1': cp1_result, 'worker1': worker1_result} | certops.kubernetes.kubelet_questions(['worker1']) }}"
+  loop: "{{ {'cp1': cp1_result, 'worker1': worker1_result} | certops.kubernetes.kubelet_questions(['worker1'], ['cp1']) }}"
   register: asked
 """
 

@@ -29,6 +29,7 @@ CODE = "kubelet_not_asked"
 
 _NO_CONTROL_PLANE = "no control-plane node of its cluster answered in this run"
 _WIDEST_SECONDS = 120  # between which two certificates of a kubelet are told apart
+_RENEWED_FROM = 0.6  # of its time; a kubelet renews from 0.7 on, and the question comes a while after the look
 _NAMED = 5  # hosts in a message
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -37,17 +38,18 @@ class _Unknown(Exception):
     """Why nothing is known."""
 
 
-def kubelet_questions(results: Results, hosts: t.Collection[str]) -> list[dict[str, t.Any]]:
+def kubelet_questions(results: Results, hosts: t.Collection[str], control_plane: t.Collection[str]) -> list[dict[str, t.Any]]:
     """Whom to ask where: {host, nodes}, one for each control-plane node that is to ask.
 
-    `results` are those of `certificate_info` by host; of `hosts` the kubelets are asked, where it is needed. `nodes` maps Kubernetes'
-    name of a node to when it was looked at: the answer is about what was found then.
+    `results` are those of `certificate_info` by host; of `hosts` the kubelets are asked, where it is needed. `control_plane` are the hosts
+    that may ask: a worker that only says that it has an API server would answer for the others. `nodes` maps Kubernetes' name of a node
+    to when it was looked at, more than once where hosts give the same name: the answer is about what was found then.
     """
-    questions: dict[str, dict[str, str]] = {}
+    questions: dict[str, dict[str, list[str]]] = {}
     for host, record in _unproven(results):
-        asker = _asker(results, host, record) if host in hosts else None
-        if asker is not None:
-            questions.setdefault(asker, {})[record["node"]] = str(results[host]["node"].get("now"))
+        askers = [one for one in _askers(results, host, record) if one in control_plane] if host in hosts else []
+        if askers:
+            questions.setdefault(askers[0], {}).setdefault(record["node"], []).append(_looked(results[host]))
     return [{"host": asker, "nodes": nodes} for asker, nodes in questions.items()]
 
 
@@ -63,9 +65,12 @@ def with_answers(results: Results, answers: t.Sequence[Result] | None) -> Result
     told = _by_look(answers)
     unknown: dict[tuple[str, str | None], list[str]] = {}
     for host, record in _unproven(results):
-        asker = _asker(results, host, record)
+        askers = _askers(results, host, record)
+        keys = [(one, record["node"], _looked(results[host])) for one in askers]
+        # Who asked then, whoever is the first now. Clusters may call their nodes alike.
+        asker = next((key[0] for key in keys if key in told), askers[0] if askers else None)
         try:
-            proven = _judged(results, host, record, asker, told.get((record["node"], str(results[host]["node"].get("now")))))
+            proven = _judged(results, host, record, asker, next((told[key] for key in keys if key in told), None))
         except _Unknown as cause:
             unknown.setdefault((str(cause), asker), []).append(host)
             continue
@@ -82,18 +87,19 @@ def _unproven(results: Results) -> t.Iterator[tuple[str, Record]]:
     for host, result in results.items():
         name = (result.get("node") or {}).get("kubelet_to_ask")
         for record in result.get("certificates") or () if name else ():
-            if record["name"] == name and record["node"] and record["not_after"]:
+            if record["name"] == name and isinstance(record["node"], str) and record["node"] and record["not_after"]:
                 yield host, record
 
 
-def _asker(results: Results, host: str, record: Record) -> str | None:
-    """The first host with an API server that has the CA of this host's kubelet."""
+def _looked(result: Result) -> str:
+    return str(result["node"].get("now"))
+
+
+def _askers(results: Results, host: str, record: Record) -> list[str]:
+    """The hosts with an API server that have the CA of this host's kubelet."""
     wanted = _authorities(results[host], record["ca"])
-    for other, result in results.items():
-        is_control_plane = API_SERVER in ((result.get("node") or {}).get("components") or ())
-        if is_control_plane and not wanted.isdisjoint(_authorities(result, "ca")):
-            return other
-    return None
+    with_api_server = [one for one, result in results.items() if API_SERVER in ((result.get("node") or {}).get("components") or ())]
+    return [one for one in with_api_server if not wanted.isdisjoint(_authorities(results[one], "ca"))]
 
 
 def _authorities(result: Result, name: str | None) -> set[str]:
@@ -106,14 +112,15 @@ def _records_of(result: Result, ca: str | None) -> list[Record]:
     return [one for one in records if one["usage"] == "ca" and ca is not None and (one["name"] == ca or one["name"].startswith(ca + "["))]
 
 
-def _by_look(answers: t.Sequence[Result]) -> dict[tuple[str, str], Result]:
-    """(node, when it was looked at) -> what its kubelet told, or why it was not asked."""
-    found: dict[tuple[str, str], Result] = {}
+def _by_look(answers: t.Sequence[Result]) -> dict[tuple[str, str, str], Result]:
+    """(who asked, node, when it was looked at) -> what its kubelet told, or why it was not asked."""
+    found: dict[tuple[str, str, str], Result] = {}
     for answer in answers:
         failure = {"reason": " ".join(str(answer.get("msg") or "no answer").split())}
         told = {one["node"]: one for one in answer.get("kubelets") or ()}
-        for node, looked in ((answer.get("item") or {}).get("nodes") or {}).items():
-            found[node, looked] = told.get(node, failure)
+        question = answer.get("item") or {}
+        for node, looks in (question.get("nodes") or {}).items():
+            found.update({(question["host"], node, looked): told.get(node, failure) for looked in looks})
     return found
 
 
@@ -150,15 +157,24 @@ def _is_between(results: Results, host: str, record: Record, asker: str, told: R
         raise _Unknown("how its clock differs from that of %s is not known" % asker)
     try:
         earliest, latest, end = (datetime.strptime(text, _TIME) for text in (told["earliest_end"], told["latest_end"], record["not_after"]))
-    except (TypeError, ValueError):
+        earliest += timedelta(seconds=own["ahead_at_least"] - others["ahead_at_most"])
+        latest += timedelta(seconds=own["ahead_at_most"] - others["ahead_at_least"])
+        due = _due(results[host], record)
+    except (OverflowError, TypeError, ValueError):
         raise _Unknown("the end that it tells is no time") from None
-    earliest += timedelta(seconds=own["ahead_at_least"] - others["ahead_at_most"])
-    latest += timedelta(seconds=own["ahead_at_most"] - others["ahead_at_least"])
+    if earliest > end and due:
+        raise _Unknown("it tells a later end, as one that has renewed it since it was looked at")
     if not earliest <= end <= latest:
         return False
     if (latest - earliest).total_seconds() > _WIDEST_SECONDS:
         raise _Unknown("how its clock differs from that of %s is not known well enough, as the connections are slow" % asker)
     return True
+
+
+def _due(result: Result, record: Record) -> bool:
+    """Whether the kubelet may have renewed it between the look and the question. Raises TypeError or ValueError for what is no time."""
+    start, end, looked = (datetime.strptime(text, _TIME) for text in (record["not_before"], record["not_after"], _looked(result)))
+    return looked >= start + (end - start) * _RENEWED_FROM
 
 
 def _not_asked(hosts: t.Sequence[str], why: str, asker: str | None) -> dict[str, str]:

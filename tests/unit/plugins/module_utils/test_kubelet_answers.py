@@ -39,13 +39,13 @@ def control_plane(**values: t.Any) -> dict[str, t.Any]:
     return {"certificates": [authority(**values)], "node": node, "problems": [], "clock": SAME}
 
 
-def answers(told: dict[str, t.Any], looked: str = NOW, **values: t.Any) -> list[dict[str, t.Any]]:
+def answers(told: dict[str, t.Any], looked: str = NOW, host: str = "cp", **values: t.Any) -> list[dict[str, t.Any]]:
     """What `kubelet_info` returned for a question; told are two times by node, or a reason."""
     kubelets = []
     for node, said in told.items():
         earliest, latest, reason = (None, None, said) if isinstance(said, str) else (*said, None)
         kubelets.append({"node": node, "earliest_end": earliest, "latest_end": latest, "reason": reason})
-    return [{"item": {"host": "cp", "nodes": dict.fromkeys(told, looked)}, "kubelets": kubelets, **values}]
+    return [{"item": {"host": host, "nodes": dict.fromkeys(told, [looked])}, "kubelets": kubelets, **values}]
 
 
 def judged(results: Results, found: list[dict[str, t.Any]] | None) -> tuple[dict[str, t.Any], tuple[str, str], list[str]]:
@@ -73,18 +73,74 @@ def test_the_first_control_plane_node_of_the_same_ca_asks_those_that_are_not_pro
         "w4": worker("node-w4", now="later"),
         "red-w": {**worker("node-w5"), "certificates": [worker("node-w5")["certificates"][0], authority(fingerprint_sha256="8" * 64)]},
     }
-    assert kubelet_questions(results, list(results)) == [
-        {"host": "cp1", "nodes": {"node-w1": NOW, "node-w4": NOW}},
-        {"host": "green-cp", "nodes": {"node-w3": NOW}},
+    askers = ["green-cp", "cp1", "cp2"]
+    assert kubelet_questions(results, list(results), askers) == [
+        {"host": "cp1", "nodes": {"node-w1": [NOW], "node-w4": [NOW]}},
+        {"host": "green-cp", "nodes": {"node-w3": [NOW]}},
     ]
-    assert kubelet_questions(results, ["w4", "cp1"]) == [{"host": "cp1", "nodes": {"node-w4": NOW}}]
+    assert kubelet_questions(results, ["w4", "cp1"], askers) == [{"host": "cp1", "nodes": {"node-w4": [NOW]}}]
+
+
+def test_a_worker_that_says_it_has_an_api_server_is_not_to_ask() -> None:
+    """It would answer for the others, and have their kubelets restarted."""
+    results = {"liar": control_plane(), **of(worker())}
+    assert kubelet_questions(results, list(results), ["cp"]) == [{"host": "cp", "nodes": {"node-w1": [NOW]}}]
+    assert judged(results, answers({"node-w1": FITS}))[1] == ("true", "metrics")
+
+
+def test_clusters_may_call_their_nodes_alike() -> None:
+    """Also when they are looked at in the same second."""
+    green: dict[str, t.Any] = {"fingerprint_sha256": "9" * 64}
+    foreign = worker()
+    foreign["certificates"][1] = authority(**green)
+    results = {**of(worker()), "green-w": foreign, "green-cp": control_plane(**green)}
+    assert kubelet_questions(results, list(results), ["cp", "green-cp"]) == [
+        {"host": "cp", "nodes": {"node-w1": [NOW]}},
+        {"host": "green-cp", "nodes": {"node-w1": [NOW]}},
+    ]
+    assert judged(results, answers({"node-w1": FITS}) + answers({"node-w1": OTHER}, host="green-cp"))[1] == ("true", "metrics")
+
+
+def test_who_gives_anothers_name_takes_no_answer_from_it() -> None:
+    liar = worker()
+    liar["node"]["now"] = "2026-11-24T02:31:00Z"
+    results = of(worker(), liar)
+    (question,) = kubelet_questions(results, list(results), ["cp"])
+    assert question == {"host": "cp", "nodes": {"node-w1": [NOW, "2026-11-24T02:31:00Z"]}}
+    assert judged(results, [dict(answers({"node-w1": FITS})[0], item=question)])[1] == ("true", "metrics")
+
+
+def test_who_asked_then_need_not_be_the_first_now() -> None:
+    """With the clock of the one that asked."""
+    results = {"back": {**control_plane(), "clock": {"ahead_at_least": 100.0, "ahead_at_most": 101.0}}, **of(worker())}
+    assert judged(results, answers({"node-w1": FITS}))[1] == ("true", "metrics")
+
+
+@pytest.mark.parametrize(("looked", "known"), [("2027-09-24T02:00:00Z", "unknown"), ("2026-12-24T02:00:00Z", "false")])
+def test_a_later_end_may_be_of_a_renewal_since_the_look(looked: str, known: str) -> None:
+    """A kubelet renews its certificate when most of its time has passed; a restart would do nothing then."""
+    one = worker(client={"not_before": "2026-11-24T02:00:00Z"})
+    one["node"]["now"] = looked
+    _record, (in_use, _proof), problems = judged(of(one), answers({"node-w1": OTHER}, looked))
+    assert in_use == known
+    assert [problem.endswith("renewed it since it was looked at.") for problem in problems] == [True] * (known == "unknown")
+
+
+@pytest.mark.parametrize("ahead", [-6.3e10, 1e308, float("inf"), float("nan")])
+def test_a_node_that_tells_nonsense_of_its_clock_stops_nothing(ahead: float) -> None:
+    one = worker(clock={"ahead_at_least": ahead, "ahead_at_most": ahead})
+    assert certificate_records(of(one), answers({"node-w1": ("9999-12-31T23:59:58Z", "9999-12-31T23:59:59Z")}))
+
+
+def test_a_node_whose_name_is_none_is_not_asked() -> None:
+    assert kubelet_questions(of(worker(client={"node": ["node-w1"]})), ["w1"], ["cp"]) == []
 
 
 def test_a_ca_that_follows_another_one_is_the_same_cluster() -> None:
     """While a CA is exchanged, nodes have both, in whatever order."""
     results = of(worker())
     results["cp"]["certificates"] = [authority(fingerprint_sha256="9" * 64), authority(name="ca[2]")]
-    assert [one["host"] for one in kubelet_questions(results, ["w1"])] == ["cp"]
+    assert [one["host"] for one in kubelet_questions(results, ["w1"], ["cp"])] == ["cp"]
 
 
 def test_the_same_end_proves_that_it_is_used() -> None:
@@ -163,7 +219,7 @@ def test_an_answer_is_about_the_look_that_it_was_asked_for() -> None:
 
 def test_a_question_that_failed_and_why_is_said_once() -> None:
     workers = [worker("node-w%d" % number) for number in range(1, 9)]
-    names = dict.fromkeys(("node-w%d" % number for number in range(1, 9)), NOW)
+    names = dict.fromkeys(("node-w%d" % number for number in range(1, 9)), [NOW])
     results = of(*workers)
     failed = [{"item": {"host": "cp", "nodes": names}, "failed": True, "msg": "No kubelet\ncould be asked."}]
     (problem,) = node_problems(results, failed)
@@ -175,7 +231,7 @@ def test_a_question_that_failed_and_why_is_said_once() -> None:
 
 def test_without_a_control_plane_node_that_is_said_once() -> None:
     results: Results = {"w1": worker("node-w1"), "w2": worker("node-w2")}
-    assert kubelet_questions(results, ["w1", "w2"]) == []
+    assert kubelet_questions(results, ["w1", "w2"], []) == []
     (problem,) = node_problems(results, [])
     assert "of w1, w2 uses the client certificate on disk is not known: no control-plane node" in problem["message"]
     assert problem["remedy"] == "Let the run cover a control-plane node of that cluster."
