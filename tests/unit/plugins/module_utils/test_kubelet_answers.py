@@ -132,6 +132,13 @@ def test_a_node_that_tells_nonsense_of_its_clock_stops_nothing(ahead: float) -> 
     assert certificate_records(of(one), answers({"node-w1": ("9999-12-31T23:59:58Z", "9999-12-31T23:59:59Z")}))
 
 
+def test_each_host_is_asked_about_once() -> None:
+    """Else one that shows thousands would take all the time there is."""
+    liar = worker()
+    liar["certificates"] += [dict(liar["certificates"][0], node="node-%d" % number) for number in range(9)]
+    assert kubelet_questions(of(liar), ["w1"], ["cp"]) == [{"host": "cp", "nodes": {"node-w1": [NOW]}}]
+
+
 def test_a_node_whose_name_is_none_is_not_asked() -> None:
     assert kubelet_questions(of(worker(client={"node": ["node-w1"]})), ["w1"], ["cp"]) == []
 
