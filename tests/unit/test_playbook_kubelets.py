@@ -109,3 +109,16 @@ def test_a_node_that_was_changed_is_asked_again(controller: Controller) -> None:
     assert done.returncode == 0, done.stdout
     assert asked(controller, "cp1") == [["node-w1", "node-w2"], ["node-w1"]]
     assert used(controller) == {"w1": "true, metrics", "w2": "true, metrics"}
+
+
+def test_a_first_host_that_is_gone_and_a_worker_that_lies_keep_nobody_from_being_asked(tmp_path: pathlib.Path) -> None:
+    """That it has an API server, a worker may say; asked is a host of the control-plane group."""
+    controller = Controller(tmp_path)
+    controller.node("w0", [], groups=["kube_node"], lost=True)
+    worker(controller, "w1")
+    controller.change("w1", components={"kube-apiserver": {}}, told={"node-w2": OTHER})
+    worker(controller, "w2")
+    controller.node("cp1", [authority()], node_name="node-cp1", components={"kube-apiserver": {}}, told={"node-w1": FITS, "node-w2": FITS})
+    done = controller.play(INSPECT)
+    assert used(controller) == {"w1": "true, metrics", "w2": "true, metrics"}, done.stdout
+    assert (asked(controller, "w1"), asked(controller, "cp1")) == ([], [["node-w1", "node-w2"]])
