@@ -14,6 +14,7 @@ who asked: what lies between these two is known within the bounds that `_clock.p
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing as t
 from datetime import datetime, timedelta
 
@@ -31,6 +32,8 @@ _NO_CONTROL_PLANE = "no control-plane node of its cluster answered in this run"
 _WIDEST_SECONDS = 120  # between which two certificates of a kubelet are told apart
 _RENEWED_FROM = 0.6  # of its time; a kubelet renews from 0.7 on, and the question comes a while after the look
 _NAMED = 5  # hosts in a message
+# A kubelet's, as an API server names it that does not reach it; with its own one and a port that is another each time.
+_ADDRESS = re.compile(r"(?:[0-9a-f.:\[\]]+->)?(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[[0-9a-f:]+\]):10250\b")
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -148,7 +151,10 @@ def _judged(results: Results, host: str, record: Record, asker: str | None, told
 
 def _of_any(reason: str, node: str) -> str:
     """The same words for each node, so that they are said once."""
-    return reason.replace("/nodes/%s/" % node, "/nodes/NAME/").replace('"%s"' % node, "NAME")
+    named = (
+        reason.replace("/nodes/%s/" % node, "/nodes/NAME/").replace('"%s"' % node, "NAME").replace(" lookup %s " % node, " lookup NAME ")
+    )
+    return _ADDRESS.sub("ADDRESS:10250", named)
 
 
 def _is_between(results: Results, host: str, record: Record, asker: str, told: Result) -> bool:

@@ -236,6 +236,23 @@ def test_a_question_that_failed_and_why_is_said_once() -> None:
     assert "on cp" in problem["remedy"]
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "error trying to reach service: dial tcp 10.0.0.%d:10250: i/o timeout",
+        "error trying to reach service: dial tcp [fd00::%d]:10250: connect: no route to host",
+        "error trying to reach service: read tcp 10.0.0.9:4100%d->10.0.0.1:10250: i/o timeout",
+        "error trying to reach service: dial tcp: lookup node-w%d on 10.96.0.10:53: no such host",
+    ],
+)
+def test_an_api_server_that_reaches_no_kubelet_is_told_of_once(reason: str) -> None:
+    """A firewall between them would fill a page, as it names the address of each."""
+    results = of(*(worker("node-w%d" % number) for number in (1, 2)))
+    (problem,) = node_problems(results, answers({"node-w%d" % number: reason % number for number in (1, 2)}))
+    assert "of w1, w2 uses" in problem["message"]
+    assert problem["message"].endswith(reason.rsplit(":", 1)[1] + ".")
+
+
 def test_without_a_control_plane_node_that_is_said_once() -> None:
     results: Results = {"w1": worker("node-w1"), "w2": worker("node-w2")}
     assert kubelet_questions(results, ["w1", "w2"], []) == []
