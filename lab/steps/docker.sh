@@ -54,9 +54,13 @@ install_missing() {
 	step "packages ${missing[*]}" apt_install "${missing[@]}"
 }
 
+# One after the other: apt refuses a second one instead of waiting for the first.
 apt_install() {
-	apt-get update -q
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
+	(
+		flock 8
+		apt-get update -q
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
+	) 8>"$LAB_CACHE/apt.lock"
 }
 
 docker_start() {
