@@ -81,8 +81,8 @@ def test_the_lock_of_a_run_that_was_killed_here_is_taken_over(controller: Contro
 def test_it_is_taken_over_on_request(controller: Controller, value: t.Any) -> None:
     """From whatever run has it."""
     controller.lock.write_text(json.dumps(OTHER))
-    assert controller.play(ROTATE, "--limit", "node1", certs_rotate_take_over_lock=value).returncode == 0
-    assert rotated(controller) == ["node1"]
+    assert controller.play(ROTATE, certs_rotate_take_over_lock=value).returncode == 0
+    assert rotated(controller) == ["node1", "node2", "worker"]
 
 
 def test_while_the_api_is_down_the_nodes_keep_it(controller: Controller) -> None:

@@ -19,12 +19,12 @@ from ansible_collections.certops.kubernetes.tests.unit.stand_in.controller impor
 
 ROLLBACK = "certops.kubernetes.rollback"
 ROTATE = "certops.kubernetes.rotate"
-WORKERS = ("a1", "a2", "a3")  # before the control plane in the inventory
+WORKERS = ("a1", "a2", "a3", "a4")  # before the control plane in the inventory
 
 
 @pytest.fixture(name="controller")
 def fixture_controller(tmp_path: pathlib.Path) -> Controller:
-    """A control-plane node, which is a worker too, and three more workers where the kubelet's certificate is due."""
+    """A control-plane node, which is a worker too, and four more workers where the kubelet's certificate is due."""
     controller = Controller(tmp_path)
     client = record("kubelet-client", 10, component="kubelet", readers=[reader("kubelet", "self", "unknown")])
     for name in WORKERS:
@@ -42,9 +42,9 @@ def batches(output: str) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("serial", "expected"),
     [
-        (None, [["cp"], ["a1"], ["a2"], ["a3"]]),
-        (2, [["cp"], ["a1", "a2"], ["a3"]]),
-        ("67%", [["cp"], ["a1", "a2"], ["a3"]]),
+        (None, [["cp"], ["a1"], ["a2"], ["a3"], ["a4"]]),
+        (3, [["cp"], ["a1", "a2", "a3"], ["a4"]]),
+        ("50%", [["cp"], ["a1", "a2"], ["a3", "a4"]]),
     ],
 )
 def test_after_the_control_plane_so_many_at_a_time(controller: Controller, serial: t.Any, expected: list[list[str]]) -> None:
