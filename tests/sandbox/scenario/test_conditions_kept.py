@@ -159,6 +159,6 @@ def test_a_wrong_clock_is_refused_before_anything_is_changed(tmp_path: Path, shi
     for run in (shown, done):
         assert run.returncode == 2
         said = " ".join(run.stdout.split())
-        assert f"minutes {says} that of the controller" in said
+        assert f"minutes {says} that of the controller" in said, run.stdout + run.stderr
         assert "nothing is rotated with such a clock" in said
     assert node.snapshot() == before
