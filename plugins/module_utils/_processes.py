@@ -31,6 +31,7 @@ _POD_UID = re.compile(r"pod([0-9a-f]{32}|[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0
 _NUMBER = re.compile(r"[0-9]{1,15}\Z")  # more clock ticks than the machine's lifetime has
 # What a service of the system runs; what it has put into control groups below its own (a container) is not the service's.
 _SERVICE = re.compile(r"/system\.slice/(?:[^/]+\.slice/)*([^/]+\.service)$")
+_ENDED = ("Z", "X")  # a zombie, and one that is being removed
 _MAX_CMDLINE_BYTES = 256 * 1024
 # A container has a PID namespace of its own below the node's; a cluster inside a container is one level deeper.
 _DEEPEST_NESTING = 2
@@ -44,6 +45,7 @@ class RunningProcess:
     pod_uid: str | None  # of the innermost pod that its cgroup names; None: in no pod
     nesting: int  # levels of PID namespaces from ours down to its own; 1: the same as ours
     service: str | None = None  # the unit of this node's systemd that runs it
+    parent: int = 0  # the PID of the process that started it
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -84,12 +86,18 @@ def find_process(argv: Sequence[str], proc: str = "/proc") -> Process | None:
 
 
 def own_processes(running: Sequence[RunningProcess], proc: str = "/proc") -> list[RunningProcess]:
-    """Those that can be this node's: not in an ordinary pod (but for our own, when we run in one), not in a cluster within a container."""
+    """Those that can be this node's: not in an ordinary pod (but for our own, when we run in one), not in a cluster within a container.
+
+    Nor a component's child that is about to execute a program (`mount`, `iptables`): until then the kernel shows its parent's words for it.
+    """
     ours = pod_uid(_read(os.path.join(proc, "self", "cgroup")))
+    words = {candidate.process.pid: candidate.argv for candidate in running}
     return [
         candidate
         for candidate in running
-        if candidate.nesting <= _DEEPEST_NESTING and (candidate.pod_uid is None or candidate.in_static_pod or candidate.pod_uid == ours)
+        if candidate.nesting <= _DEEPEST_NESTING
+        and (candidate.pod_uid is None or candidate.in_static_pod or candidate.pod_uid == ours)
+        and words.get(candidate.parent) != candidate.argv
     ]
 
 
@@ -109,7 +117,7 @@ def choose(argv: Sequence[str], running: Sequence[RunningProcess], *, exact: boo
 def process_alive(process: Process, proc: str = "/proc") -> bool:
     """Whether this very process still runs (a later one with the same PID has another start time; a zombie does not run)."""
     stat = _parse_stat(_read(os.path.join(proc, str(process.pid), "stat")))
-    return stat is not None and stat[0] not in ("Z", "X") and stat[1] == process.start_ticks
+    return stat is not None and stat.state not in _ENDED and stat.start_ticks == process.start_ticks
 
 
 def seen_inode(pid: int, path: str, proc: str = "/proc") -> tuple[int, int] | None:
@@ -162,12 +170,12 @@ def _read_process(proc: str, pid: int, names: Collection[str] | None) -> Running
     if not words or (names is not None and os.path.basename(words[0]) not in names):
         return None
     stat = _parse_stat(_read(os.path.join(folder, "stat")))
-    if stat is None or stat[0] in ("Z", "X"):
+    if stat is None or stat.state in _ENDED:
         return None
-    process = Process(pid=pid, start_ticks=stat[1], argv=tuple(words), started_at=_wall_clock(stat[1]))
+    process = Process(pid=pid, start_ticks=stat.start_ticks, argv=tuple(words), started_at=_wall_clock(stat.start_ticks))
     cgroup, nesting = _read(os.path.join(folder, "cgroup")), _nesting(_read(os.path.join(folder, "status")))
     # A process of a container that looks like one of a unit is that of a systemd in there.
-    return RunningProcess(process, pod_uid(cgroup), nesting, _service(cgroup) if nesting == 1 else None)
+    return RunningProcess(process, pod_uid(cgroup), nesting, _service(cgroup) if nesting == 1 else None, stat.parent)
 
 
 def _service(cgroup: str) -> str | None:
@@ -179,12 +187,18 @@ def _service(cgroup: str) -> str | None:
     return None
 
 
-def _parse_stat(text: str) -> tuple[str, int] | None:
-    """(state, start time in clock ticks since boot) from `/proc/PID/stat`: proc(5) fields 3 and 22, counted after the name's bracket."""
+class _Stat(t.NamedTuple):
+    state: str
+    parent: int
+    start_ticks: int
+
+
+def _parse_stat(text: str) -> _Stat | None:
+    """From `/proc/PID/stat`: proc(5) fields 3, 4 and 22 (clock ticks since boot), counted after the name's bracket."""
     fields = text[text.rfind(")") + 1 :].split()
-    if len(fields) < 20 or not _NUMBER.match(fields[19]):
+    if len(fields) < 20 or not _NUMBER.match(fields[1]) or not _NUMBER.match(fields[19]):
         return None
-    return fields[0], int(fields[19])
+    return _Stat(fields[0], int(fields[1]), int(fields[19]))
 
 
 def _wall_clock(ticks: int) -> datetime:

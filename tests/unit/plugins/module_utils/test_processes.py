@@ -7,7 +7,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,6 +94,26 @@ def test_of_two_the_youngest_in_a_static_pod_wins(tree: KubeadmTree) -> None:
     found = find_process(SCHEDULER, str(tree.proc))
     assert found is not None
     assert found.pid == 99999002
+
+
+def test_a_child_that_has_not_executed_its_program_yet_is_not_the_component() -> None:
+    """As with a kubelet that is about to run `mount`: the kernel shows its words for the child, too."""
+    name = "kubelet-%d" % os.getpid()
+    code = "import os, time; os.fork(); print(os.getpid(), flush=True); time.sleep(60)"
+    with subprocess.Popen([name, "-c", code], executable=sys.executable, stdout=subprocess.PIPE) as parent:
+        try:
+            assert parent.stdout is not None
+            pids = sorted(int(parent.stdout.readline()) for which in ("parent", "child"))
+            running = list_processes(names=[name])
+            assert [one.process.pid for one in running] == pids
+            assert [one.process.pid for one in own_processes(running)] == [parent.pid]
+            found = find_process([name, "-c", code])
+            assert found is not None
+            assert found.pid == parent.pid
+        finally:
+            for child in [pid for pid in pids if pid != parent.pid]:
+                os.kill(child, signal.SIGKILL)
+            parent.kill()
 
 
 def test_gone_and_garbled_processes_are_left_out(tree: KubeadmTree) -> None:
