@@ -34,11 +34,13 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._findings impor
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._further_records import further_records
 from ansible_collections.certops.kubernetes.plugins.module_utils._in_memory import PREFIX, is_made_at_start, loopback_endpoints
+from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_api import KUBELET_CONF, KUBELET_CREDENTIAL, kubelet_kubeconfig
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_findings import rotation_findings
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_use import kubelet_readers
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import KUBELET
 from ansible_collections.certops.kubernetes.plugins.module_utils._material import (
     Material,
+    attributes_by_path,
     issuers_of,
     read_material,
     watched_links,
@@ -53,6 +55,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._model import (
     Record,
 )
 from ansible_collections.certops.kubernetes.plugins.module_utils._names import names_findings
+from ansible_collections.certops.kubernetes.plugins.module_utils._owners import owner_findings
 from ansible_collections.certops.kubernetes.plugins.module_utils._readers import Served, readers_of
 from ansible_collections.certops.kubernetes.plugins.module_utils._records import Setting, dated_record, record
 from ansible_collections.certops.kubernetes.plugins.module_utils._remedies import renewed
@@ -71,6 +74,8 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text impo
 
 if t.TYPE_CHECKING:
     from datetime import datetime
+
+    from ansible_collections.certops.kubernetes.plugins.module_utils._files import Attributes
 
 _OTHERS = 0o007
 
@@ -178,6 +183,7 @@ def _file_record(inspection: _Inspection, credential: Credential, served: Served
     findings = (
         *_file_findings(inspection, credential, material, about),
         *_key_findings(credential, material, about),
+        *owner_findings(about, credential, inspection.found, _attributes(credential, material, inspection.found)),
         *twin_findings(about, credential, inspection.found, inspection.materials),
         *_reader_findings(readers, about),
         *(hard_linked(about, path, names, component) for path, names, component in watched_links(credential)),
@@ -263,8 +269,16 @@ def _key_findings(credential: Credential, material: Material, about: About) -> t
     elif material.key_state == "missing" and credential.kind != "ca":
         # A CA whose key is kept elsewhere is a way to work, no mistake.
         yield missing(about, material.key_problem or "its key is not there")
-    if material.key_mode is not None and material.key_mode & _OTHERS:
-        yield key_readable_by_others(about, credential.key_path, material.key_mode)
+    found = material.attributes.get(credential.key_path)
+    if found is not None and found.mode & _OTHERS:
+        yield key_readable_by_others(about, credential.key_path, found.mode)
+
+
+def _attributes(credential: Credential, material: Material, node: Node) -> t.Mapping[str, Attributes]:
+    """Of its files, and of a kubelet's kubeconfig that only names them: it says from which server the kubelet takes its orders."""
+    if credential.name != KUBELET_CREDENTIAL or KUBELET_CONF in node.credentials:
+        return material.attributes
+    return {**material.attributes, **attributes_by_path(kubelet_kubeconfig(node))}
 
 
 def _reader_findings(readers: t.Sequence[Reader], about: About) -> t.Iterator[Finding]:

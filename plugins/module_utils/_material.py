@@ -4,9 +4,9 @@
 
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""What lies in the files of a credential, read once and bounded: certificates, whether the key belongs to them, who may read it.
+"""What lies in the files of a credential, read once and bounded: certificates, whether the key belongs to them, whose the files are.
 
-Nothing of a private key leaves this file: only whether it is there, whether it matches, and its mode.
+Nothing of a private key leaves this file: only whether it is there, whether it matches, and its owner and mode.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import hashlib
 import os
 import stat
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.certops.kubernetes.plugins.module_utils._deps import CRYPTO_ERRORS
-from ansible_collections.certops.kubernetes.plugins.module_utils._files import MissingFile, read_bounded
+from ansible_collections.certops.kubernetes.plugins.module_utils._files import Attributes, MissingFile, read_bounded
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubeconfig import parse_kubeconfig
 from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import ETCD, HOT
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import CertopsError
@@ -46,7 +46,7 @@ class Material:
 
     `certificates` is empty when there are none to be read; `problem` and `problem_code` (missing, unreadable) then say why.
     `key_state` is matching, mismatch, missing, unreadable or none (no key belongs to it); `key_problem` explains.
-    `key_id` is (SHA-256 of the public key, algorithm, bits) of a signing key.
+    `key_id` is (SHA-256 of the public key, algorithm, bits) of a signing key. `attributes`: whose each file is, by its path.
     """
 
     certificates: tuple[Certificate, ...] = ()
@@ -56,8 +56,8 @@ class Material:
     key_state: str = "none"
     key_problem: str | None = None
     key_id: tuple[str, str, int | None] | None = None
-    key_mode: int | None = None
     other_users: int = 0
+    attributes: t.Mapping[str, Attributes] = field(default_factory=dict)
 
     @property
     def leaf(self) -> Certificate | None:
@@ -78,8 +78,11 @@ def issuers_of(certificate: Certificate, candidates: t.Sequence[Certificate]) ->
 
 def read_material(credential: Credential) -> Material:
     """Look at a credential's files. Garbage in them is part of the result, never an error."""
-    if credential.kind == "signing-key":
-        return _signing_key(credential)
+    found = _signing_key(credential) if credential.kind == "signing-key" else _certificates(credential)
+    return replace(found, attributes=attributes_by_path(credential.cert_path, credential.key_path))
+
+
+def _certificates(credential: Credential) -> Material:
     users = 0
     try:
         if credential.kind == "kubeconfig":
@@ -89,15 +92,11 @@ def read_material(credential: Credential) -> Material:
         certificates = tuple(parse_certificates(certificate_data, credential.cert_path))
         facts = describe(certificates[0], credential.cert_path)
     except MissingFile as error:
-        return _without_certificate(credential, "missing", error)
+        return Material(problem_code="missing", problem=str(error))
     except CertopsError as error:
-        return _without_certificate(credential, "unreadable", error)
+        return Material(problem_code="unreadable", problem=str(error))
     state, problem = _key_state(credential, certificates, key_data)
-    return Material(certificates, facts, key_state=state, key_problem=problem, key_mode=_mode(credential.key_path), other_users=users)
-
-
-def _without_certificate(credential: Credential, code: str, error: CertopsError) -> Material:
-    return Material(problem_code=code, problem=str(error), key_mode=_mode(credential.key_path))
+    return Material(certificates, facts, key_state=state, key_problem=problem, other_users=users)
 
 
 def _from_kubeconfig(path: str) -> tuple[bytes, bytes | None, int]:
@@ -133,27 +132,26 @@ def _has_key(certificate: Certificate, public_key: t.Any) -> bool:
 
 
 def _signing_key(credential: Credential) -> Material:
-    mode = _mode(credential.key_path)
     try:
         public = read_bounded(credential.cert_path)
         key_id = public_key_id(public, credential.cert_path)
     except MissingFile as error:
-        return Material(problem_code="missing", problem=str(error), key_mode=mode)
+        return Material(problem_code="missing", problem=str(error))
     except CertopsError as error:
-        return Material(problem_code="unreadable", problem=str(error), key_mode=mode)
+        return Material(problem_code="unreadable", problem=str(error))
     if credential.key_path is None:
-        return Material(key_id=key_id, key_mode=mode)
+        return Material(key_id=key_id)
     try:
         signing_id = _identity_of(public_key_of(read_bounded(credential.key_path), credential.key_path))
         known = {public_key_id(block, credential.cert_path)[0] for _label, block in pem_blocks(public, credential.cert_path)}
     except MissingFile as error:
-        return Material(key_id=key_id, key_mode=mode, key_state="missing", key_problem=str(error))
+        return Material(key_id=key_id, key_state="missing", key_problem=str(error))
     except CertopsError as error:
-        return Material(key_id=key_id, key_mode=mode, key_state="unreadable", key_problem=str(error))
+        return Material(key_id=key_id, key_state="unreadable", key_problem=str(error))
     # The file of public keys may hold several; the one that signs now names the record.
     if signing_id[0] in known:
-        return Material(key_id=signing_id, key_mode=mode, key_state="matching")
-    return Material(key_id=key_id, key_mode=mode, key_state="mismatch")
+        return Material(key_id=signing_id, key_state="matching")
+    return Material(key_id=key_id, key_state="mismatch")
 
 
 def _identity_of(public_key: t.Any) -> tuple[str, str, int | None]:
@@ -175,15 +173,17 @@ def _names(path: str) -> int:
     return found.st_nlink if stat.S_ISREG(found.st_mode) else 0
 
 
-def _mode(path: str | None) -> int | None:
-    """The permission bits of a regular file, symbolic links followed; None when there is none."""
-    if path is None:
-        return None
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return stat.S_IMODE(found.st_mode) if stat.S_ISREG(found.st_mode) else None
+def attributes_by_path(*paths: str | None) -> dict[str, Attributes]:
+    """Owner, group and mode of the regular files among these, symbolic links followed, each once; nothing of labels."""
+    found = {}
+    for path in dict.fromkeys(path for path in paths if path is not None):
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            continue  # that it cannot be read is told already
+        if stat.S_ISREG(status.st_mode):
+            found[path] = Attributes(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+    return found
 
 
-__all__ = ("Material", "issuers_of", "link_problem", "read_material", "watched_links")
+__all__ = ("Material", "attributes_by_path", "issuers_of", "link_problem", "read_material", "watched_links")

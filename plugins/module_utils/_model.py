@@ -38,12 +38,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Process:
-    """A running process. `start_ticks` (clock ticks since boot) tells it from a later one with the same PID."""
+    """A running process. `start_ticks` (clock ticks since boot) tells it from a later one with the same PID.
+
+    `uid` and `gid` are what it runs as; None where that is not known.
+    """
 
     pid: int
     start_ticks: int
     argv: tuple[str, ...]
     started_at: datetime
+    uid: int | None = None
+    gid: int | None = None
 
 
 @dataclass(frozen=True)

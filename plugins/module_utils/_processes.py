@@ -172,8 +172,11 @@ def _read_process(proc: str, pid: int, names: Collection[str] | None) -> Running
     stat = _parse_stat(_read(os.path.join(folder, "stat")))
     if stat is None or stat.state in _ENDED:
         return None
-    process = Process(pid=pid, start_ticks=stat.start_ticks, argv=tuple(words), started_at=_wall_clock(stat.start_ticks))
-    cgroup, nesting = _read(os.path.join(folder, "cgroup")), _nesting(_read(os.path.join(folder, "status")))
+    status = _read(os.path.join(folder, "status"))
+    uid, gid = _runs_as("Uid", status), _runs_as("Gid", status)
+    started = _wall_clock(stat.start_ticks)
+    process = Process(pid=pid, start_ticks=stat.start_ticks, argv=tuple(words), started_at=started, uid=uid, gid=gid)
+    cgroup, nesting = _read(os.path.join(folder, "cgroup")), _nesting(status)
     # A process of a container that looks like one of a unit is that of a systemd in there.
     return RunningProcess(process, pod_uid(cgroup), nesting, _service(cgroup) if nesting == 1 else None, stat.parent)
 
@@ -212,6 +215,15 @@ def _nesting(status: str) -> int:
         if line.startswith("NSpid:"):
             return max(1, len(line.split()) - 1)
     return 1
+
+
+def _runs_as(what: str, status: str) -> int | None:
+    """The effective `Uid` or `Gid`. The owner of `/proc/PID` is root's where a program has file capabilities, as kube-apiserver has."""
+    for line in status.split("\n"):
+        words = line.split()
+        if line.startswith(what + ":") and len(words) > 2 and _NUMBER.match(words[2]):
+            return int(words[2])
+    return None
 
 
 def _entries(proc: str) -> list[str]:

@@ -25,6 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 KEPT, DRIFT = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 KUBERNETES, KUBELET = pathlib.Path("/etc/kubernetes"), pathlib.Path("/var/lib/kubelet/config.yaml")
 PKI = KUBERNETES / "pki"
+STRANGER = 4711  # nobody's number
 NOW = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
 DAY = datetime.timedelta(days=1)
 
@@ -88,7 +89,7 @@ def embed(path: pathlib.Path, user: str, certificate: x509.Certificate, key: rsa
 
 for folder in (KEPT, DRIFT):
     folder.mkdir(mode=0o700)
-shutil.copytree(KUBERNETES, KEPT / "kubernetes", symlinks=True)
+subprocess.run(["cp", "-a", KUBERNETES, KEPT / "kubernetes"], check=True)  # with owners
 shutil.copy2(KUBELET, KEPT)
 ca, key = (load("ca"), key_of("ca")), new_key()
 
@@ -114,6 +115,13 @@ twin = sign(load("apiserver-etcd-client").subject, key, (load("etcd/ca"), key_of
 (PKI / "etcd" / "healthcheck-client.key").write_bytes(key_pem(key))
 (PKI / "etcd" / "healthcheck-client.key").chmod(0o644)
 os.link(PKI / "apiserver-etcd-client.crt", DRIFT / "second-name.crt")
+
+# Whose files are somebody else's, or may be changed by others. Root reads them all the same, and the scheduler's user stays its owner.
+for path in (KUBERNETES / "admin.conf", PKI / "apiserver-kubelet-client.key"):
+    os.chown(path, STRANGER, -1)
+(PKI / "front-proxy-ca.crt").chmod(0o666)
+os.chown(KUBERNETES / "scheduler.conf", -1, STRANGER)
+(KUBERNETES / "scheduler.conf").chmod(0o620)
 
 # The administrator once more, from before; somebody of another cluster; and what is no kubeconfig.
 embed(DRIFT / "config", "old", sign(named("kubernetes-admin", "kubeadm:cluster-admins"), key, ca, -365, 5), key)

@@ -18,17 +18,22 @@ COPY, GARBAGE, STRANGER = f"{DRIFT}/config", f"{DRIFT}/garbage", f"{DRIFT}/not-t
 SPOIL = pathlib.Path(__file__).with_name("spoil_files.py")
 # What nobody spoilt is left alone, and what was has its time again: a file newer than its process looks as if that had an older one.
 MEND = f"""
-back() {{ cmp -s $1 $2 || {{ cat $1 >$2 && touch -r $1 $2; }}; }}
+back() {{
+    cmp -s $1 $2 || {{ cat $1 >$2 && touch -r $1 $2; }}
+    test "$(stat -c %u:%g:%a $1)" = "$(stat -c %u:%g:%a $2)" || {{ chown --reference=$1 $2 && chmod --reference=$1 $2; }}
+}}
 cd {KEPT}/kubernetes
 cp -a pki/front-proxy-ca.key /etc/kubernetes/pki/
 for file in $(find . -name manifests -prune -o -type f -print); do back $file /etc/kubernetes/$file; done
-chmod 0600 /etc/kubernetes/pki/etcd/healthcheck-client.key
 back ../config.yaml /var/lib/kubelet/config.yaml
 cd / && rm -rf {KEPT} {DRIFT}
 """
 EXPECTED = {
     "super-admin.conf": {"not_yet_valid", "weak_signature", "unexpected_subject", "other_users"},
-    "front-proxy-ca": {"ca_ends_soon"},
+    "admin.conf": {"owned_by_another_user"},
+    "apiserver-kubelet-client": {"owned_by_another_user"},
+    "scheduler.conf": {"writable_by_others"},
+    "front-proxy-ca": {"ca_ends_soon", "writable_by_others"},
     "front-proxy-client": {"outlives_ca"},
     "etcd/healthcheck-client": {"chain_unordered", "key_readable_by_others", "identity_twice"},
     "apiserver-etcd-client": {"hard_linked"},

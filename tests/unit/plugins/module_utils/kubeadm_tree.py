@@ -123,10 +123,14 @@ def _made_once() -> dict[str, pki.Pair]:
 
 
 class KubeadmTree:
-    """The node. `paths[name]` is where a credential lies on the host; `cas[name]` are the authorities' pairs."""
+    """The node. `paths[name]` is where a credential lies on the host; `cas[name]` are the authorities' pairs.
+
+    `ids[program]` is as whom (user, group) a program runs that is started from now on; of others `/proc` does not tell.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.ids: dict[str, tuple[int, int]] = {}
         self.kubernetes_dir = root / "etc" / "kubernetes"
         self.pki_dir = self.kubernetes_dir / "pki"
         self.kubelet_dir = root / "var" / "lib" / "kubelet"
@@ -215,7 +219,8 @@ class KubeadmTree:
     def run(self, pid: int, argv: t.Sequence[str], cgroup: str | None = None, nesting: int = 2, start_ticks: int | None = None) -> None:
         """A process in `/proc`; by default one in a static pod, that started after all files were written."""
         cgroup = cgroup if cgroup is not None else "0::/kubepods/burstable/pod%s/0123\n" % STATIC_UID
-        write_process(self.proc, pid, argv, cgroup, nesting, start_ticks)
+        ids = self.ids.get(os.path.basename(argv[0])) if argv else None
+        write_process(self.proc, pid, argv, cgroup, nesting, start_ticks, ids=ids)
 
     def run_everything(self) -> None:
         """Each component, and the kubelet."""
@@ -262,8 +267,9 @@ def write_process(
     nesting: int = 1,
     start_ticks: int | None = None,
     environment: t.Mapping[str, str] | None = None,
+    ids: tuple[int, int] | None = None,
 ) -> None:
-    """A process in a `/proc`, that started after all files were written unless told otherwise."""
+    """A process in a `/proc`, that started after all files were written unless told otherwise; `ids` is as whom it runs (user, group)."""
     if start_ticks is None:
         start_ticks = int((time.clock_gettime(time.CLOCK_BOOTTIME) + 5) * os.sysconf("SC_CLK_TCK"))
     folder = proc / str(pid)
@@ -271,7 +277,8 @@ def write_process(
     (folder / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in argv))
     (folder / "stat").write_text("%d (a name) with ) S %s %d 0 0\n" % (pid, " ".join(["0"] * 18), start_ticks))
     (folder / "cgroup").write_text(cgroup)
-    (folder / "status").write_text("Name:\tx\nNSpid:\t%s\n" % "\t".join(str(pid) for _level in range(nesting)))
+    runs_as = "Uid:\t0\t%d\t0\t0\nGid:\t0\t%d\t0\t0\n" % ids if ids else ""
+    (folder / "status").write_text("Name:\tx\n%sNSpid:\t%s\n" % (runs_as, "\t".join(str(pid) for _level in range(nesting))))
     (folder / "environ").write_bytes(b"".join(("%s=%s" % pair).encode() + b"\0" for pair in (environment or {}).items()))
 
 

@@ -138,6 +138,22 @@ def test_a_name_with_a_line_break_of_unicode_is_no_line(tree: KubeadmTree) -> No
     assert running.nesting == 3
 
 
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("Uid:\t0\t994\t0\t0\nGid:\t0\t993\t0\t0\n", (994, 993)),  # what counts is the effective one
+        ("Name:\tUid:\t0\t1\n", (None, None)),
+        ("Uid:\t0\nGid:\tx\ty\n", (None, None)),
+        ("", (None, None)),
+    ],
+)
+def test_as_whom_it_runs(tree: KubeadmTree, status: str, expected: tuple[int | None, int | None]) -> None:
+    tree.run(99999001, SCHEDULER)
+    (tree.proc / "99999001" / "status").write_text(status)
+    (running,) = list_processes(str(tree.proc))
+    assert (running.process.uid, running.process.gid) == expected
+
+
 @pytest.mark.parametrize("ticks", ["²", "٣", "9" * 30, "9" * 5000, "-1", "x"])
 def test_a_start_time_that_is_none(tree: KubeadmTree, ticks: str) -> None:
     tree.run(99999001, SCHEDULER)
