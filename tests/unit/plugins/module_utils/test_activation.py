@@ -197,7 +197,7 @@ def test_the_back_off_of_the_kubelet_is_cleared(make: t.Callable[..., Controller
 def test_a_component_that_stays_away(make: t.Callable[..., ControllerManager], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_activation, "BACK_OFF_SUSPECTED_SECONDS", 0.1)
     with pytest.raises(CertopsError, match=r"no new process; the kubelet of this node is no systemd unit"):
-        make(backs_off=True).restart(start_timeout=0.5)
+        make(backs_off=True).restart(start_timeout=2.0)
 
 
 def test_a_kubelet_that_would_not_start_again_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
