@@ -12,9 +12,11 @@ author:
 version_added: 0.1.0
 description:
   - Collects what M(certops.kubernetes.certificate_info) found wrong with each node, and compares the nodes' clocks with the controller's
-    and with each other's.
+    and with each other's, and what nodes of one cluster should have alike.
   - "A clock that is certainly more than five seconds wrong is a finding V(clock_skew) of severity V(warning); more than five minutes, of
     V(critical): new certificates are valid from five minutes before they are made."
+  - Nodes of one cluster with different cluster CAs, front-proxy CAs, etcd CAs or service-account keys are a finding V(nodes_differ) of
+    severity V(critical), once for each of these. Of one cluster are nodes that have the same name for it and share at least one of them.
   - With O(kubelet_answers), why kubelets did not tell which client certificate they use is a finding V(kubelet_not_asked).
 positional: kubelet_answers
 options:

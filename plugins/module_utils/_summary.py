@@ -16,6 +16,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._clock import c
 from ansible_collections.certops.kubernetes.plugins.module_utils._elsewhere_records import compared
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_answers import with_answers
 from ansible_collections.certops.kubernetes.plugins.module_utils._model import SCHEMA_VERSION, Finding
+from ansible_collections.certops.kubernetes.plugins.module_utils._shared import shared_findings
 
 Record = t.Mapping[str, t.Any]
 RECORD_KEYS = tuple(field.name for field in dataclasses.fields(_model.Record))
@@ -47,13 +48,15 @@ def certificate_records(
 def node_problems(
     results: t.Mapping[str, t.Mapping[str, t.Any]], kubelet_answers: t.Sequence[t.Mapping[str, t.Any]] | None = None
 ) -> list[dict[str, t.Any]]:
-    """Findings about nodes rather than certificates, each with its host: what `certificate_info` found, and what their clocks tell.
+    """Findings about nodes rather than certificates, each with its host: what `certificate_info` found, what their clocks tell, and
+    what they should have alike.
 
     And why kubelets of workers did not tell what they use, by `kubelet_answers`.
     """
     results = with_answers(results, kubelet_answers)
     found = [dict(problem, host=host) for host, result in results.items() for problem in result.get("problems") or ()]
-    return found + clock_findings({host: result.get("clock") for host, result in results.items()})
+    records = [dict(record, host=host) for host, result in results.items() for record in result.get("certificates") or ()]
+    return found + clock_findings({host: result.get("clock") for host, result in results.items()}) + shared_findings(records)
 
 
 def _node_record(host: str, result: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

@@ -52,9 +52,9 @@ def on_node(*argv: str, stdin: str | None = None, check: bool = True, node: str 
     return run("docker", "exec", "-i", node, *argv, stdin=stdin, check=check).stdout
 
 
-def snapshot() -> dict[str, list[t.Any]]:
-    """The node's files that a rotation may touch."""
-    return t.cast("dict[str, list[t.Any]]", json.loads(on_node("python3", "-", *TREES, stdin=SNAPSHOT)))
+def snapshot(node: str = NODE) -> dict[str, list[t.Any]]:
+    """The files of a node that a rotation may touch."""
+    return t.cast("dict[str, list[t.Any]]", json.loads(on_node("python3", "-", *TREES, stdin=SNAPSHOT, node=node)))
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import typing as t
 import cluster
 import pytest
 
-NAME = "lb.certops.example"
+NAME, ADDRESS = "lb.certops.example", "192.0.2.10"
 KEPT = "/run/certops-drift"
 # admin.conf becomes a copy of super-admin.conf; super-admin.conf gets a weak key for twenty years that cannot be used as a client's;
 # a certificate is left that nobody reads.
@@ -36,6 +36,18 @@ rm -rf {KEPT} pki/left-over.crt
 CONFIGURATION = ("configmap", "kubeadm-config", "-n", "kube-system")
 
 
+def configuration() -> str:
+    """kubeadm's ClusterConfiguration."""
+    return t.cast("str", json.loads(cluster.kubectl("get", *CONFIGURATION, "-o", "json"))["data"]["ClusterConfiguration"])
+
+
+def with_names(text: str) -> str:
+    """That configuration, with a load balancer's name and address among those that the API server's certificate is to have."""
+    names = "certSANs:\n  - "
+    assert names in text
+    return text.replace(names, f"{names}{NAME}\n  - {ADDRESS}\n  - ")
+
+
 def configure(text: str) -> None:
     """Write kubeadm's ClusterConfiguration."""
     patch = json.dumps({"data": {"ClusterConfiguration": text}})
@@ -45,10 +57,8 @@ def configure(text: str) -> None:
 @pytest.fixture(scope="module", name="seen")
 def fixture_seen() -> t.Iterator[dict[str, t.Any]]:
     """The report of an inspection of the spoilt node."""
-    before = json.loads(cluster.kubectl("get", *CONFIGURATION, "-o", "json"))["data"]["ClusterConfiguration"]
-    names = "certSANs:\n  - "
-    assert names in before
-    configure(before.replace(names, f"{names}{NAME}\n  - "))
+    before = configuration()
+    configure(with_names(before))
     try:
         cluster.on_node("sh", "-ec", SPOIL)
         cluster.playbook("inspect")
@@ -64,9 +74,9 @@ def findings(seen: dict[str, t.Any], name: str) -> dict[str, str]:
     return {finding["code"]: finding["message"] for finding in record["findings"]}
 
 
-def test_a_name_that_the_configuration_wants(seen: dict[str, t.Any]) -> None:
+def test_names_that_the_configuration_wants(seen: dict[str, t.Any]) -> None:
     """The load balancer's, which somebody has added and never made a certificate for."""
-    assert NAME in findings(seen, "apiserver")["sans_differ"]
+    assert f"lacks DNS:{NAME}, IP:{ADDRESS} " in findings(seen, "apiserver")["sans_differ"]
 
 
 def test_an_administrator_who_is_more_than_that(seen: dict[str, t.Any]) -> None:

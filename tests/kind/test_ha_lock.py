@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import json
+import time
+import typing as t
 from datetime import datetime, timedelta, timezone
 
 import cluster
@@ -49,15 +52,62 @@ def test_a_renewal_timer_that_is_about_to_fire_is_respected() -> None:
     assert ha.serials() == before
 
 
+# The API server reloads two of the CAs' files: a stranger's CA goes before the true one, so that both are trusted meanwhile.
+KEPT, SHARED = "/root/certops-shared", "ca.crt front-proxy-ca.crt etcd/ca.crt sa.pub"
+KEEP = f"umask 077; mkdir {KEPT}; cd /etc/kubernetes/pki; cp -p --parents {SHARED} {KEPT}"
+REPLACE = f"""
+cd {KEPT}
+openssl req -x509 -newkey rsa:2048 -nodes -keyout stranger.key -subj /CN=stranger -days 1 -out stranger.crt 2>/dev/null
+openssl rsa -in stranger.key -pubout -out stranger.pub 2>/dev/null
+cat stranger.pub >/etc/kubernetes/pki/sa.pub
+for name in ca front-proxy-ca etcd/ca; do cat stranger.crt $name.crt >/etc/kubernetes/pki/$name.crt; done
+"""
+# With their time: a file newer than its process looks as if that had an older one.
+MEND = f"""
+cd {KEPT}
+for name in {SHARED}; do cat $name >/etc/kubernetes/pki/$name; touch -r $name /etc/kubernetes/pki/$name; done
+cd / && rm -r {KEPT}
+"""
+TRUSTED = ("configmap", "extension-apiserver-authentication", "-n", "kube-system")
+
+
+def trusted() -> dict[str, str]:
+    """The CAs of clients that the API servers publish: what each of them reads is added, and nobody takes it out again."""
+    return t.cast("dict[str, str]", json.loads(cluster.kubectl("get", *TRUSTED, "-o", "json"))["data"])
+
+
+def trust(data: dict[str, str]) -> bool:
+    """Whether that is all that they publish: who has not yet read its file again adds what was in it."""
+    cluster.kubectl("patch", *TRUSTED, "--type", "merge", "-p", json.dumps({"data": data}))
+    time.sleep(2)
+    return trusted() == data
+
+
+def kubernetes_files(node: str) -> dict[str, list[t.Any]]:
+    """What lies in /etc/kubernetes of a node."""
+    return {path: seen for path, seen in cluster.snapshot(node).items() if path.startswith("/etc/kubernetes")}
+
+
 def test_nodes_that_differ_are_refused() -> None:
-    """A service-account key that somebody began to replace: the API servers go on with what they have read, and nothing is rotated."""
-    before, second, public = ha.serials(), ha.NODES[1], "/etc/kubernetes/pki/sa.pub"
-    other = "openssl genrsa 2048 2>/dev/null | openssl rsa -pubout 2>/dev/null"
-    cluster.on_node("sh", "-ec", f"cp -p {public} /root/sa.pub; {other} >/root/other.pub; cat /root/other.pub >{public}", node=second)
+    """CAs and a service-account key that somebody began to replace: what runs goes on with what it has, and nothing is rotated."""
+    second, clients = ha.NODES[1], trusted()
+    before = ha.serials(), ha.lease(), kubernetes_files(second)
+    cluster.on_node("sh", "-ec", KEEP, node=second)
     try:
+        cluster.on_node("sh", "-ec", REPLACE, node=second)
         done = cluster.playbook("rotate", *ha.forced(), check=False)
     finally:
-        cluster.on_node("sh", "-ec", f"cat /root/sa.pub >{public}; rm /root/sa.pub /root/other.pub", node=second)
+        cluster.on_node("sh", "-ec", MEND, node=second)
+        ha.wait_for(lambda: trust(clients), 60)
     assert done.returncode == 2, done.stdout[-3000:]
-    assert "The nodes have 2 different service-account keys" in done.stdout
-    assert (ha.serials(), ha.lease()) == (before, None)
+    report = cluster.newest_report("rotate")
+    found = [problem["message"] for problem in report["problems"] if problem["code"] == "nodes_differ"]
+    whats = {"cluster CAs": "ca.crt", "front-proxy CAs": "front-proxy-ca.crt", "etcd CAs": "etcd/ca.crt", "service-account keys": "sa.pub"}
+    for (what, path), message, obstacle in zip(whats.items(), found, report["run"]["obstacles"], strict=True):
+        said = f"The nodes have 2 different {what} in /etc/kubernetes/pki/{path}: "
+        assert message.startswith(said)
+        assert f" ({second})" in message
+        assert ha.NODES[0] in message
+        assert obstacle.startswith(message)
+        assert said in done.stdout
+    assert (ha.serials(), ha.lease(), kubernetes_files(second)) == before

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A name that is added to kubeadm's configuration comes into the API server's certificate, and goes again."""
+"""A name and an address of kubeadm's configuration come into the API server's certificate; old ones are found in it, and go."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import typing as t
 
 import cluster
 import pytest
-from test_drift import CONFIGURATION, configure
+from test_drift import ADDRESS, NAME, configuration, configure, with_names
 
-NAME = "lb.certops.example"
 # By age nothing is due: the cluster's certificates are made for ten days.
 SELECT = {"certs_rotate_select": "[?name=='apiserver']", "certs_rotate_renew_before_days": 1}
 VARIABLES = ("-e", json.dumps({"certs_rotate_refresh_sans": True, **SELECT}))
@@ -56,12 +55,9 @@ def entry(run: str) -> dict[str, t.Any]:
 
 @pytest.fixture(scope="module", name="seen")
 def fixture_seen() -> t.Iterator[dict[str, t.Any]]:
-    """What was planned, done and served with the name in the configuration, and what after it was taken out again."""
-    text = json.loads(cluster.kubectl("get", *CONFIGURATION, "-o", "json"))["data"]["ClusterConfiguration"]
-    before = served()
-    sans = "certSANs:\n  - "
-    assert sans in text
-    configure(text.replace(sans, f"{sans}{NAME}\n  - "))
+    """What was planned, done and served with both in the configuration, and what after they were taken out again."""
+    text, before = configuration(), served()
+    configure(with_names(text))
     try:
         found: dict[str, t.Any] = {"before": before}
         cluster.playbook("rotate", "-e", json.dumps(SELECT))
@@ -76,7 +72,7 @@ def fixture_seen() -> t.Iterator[dict[str, t.Any]]:
     finally:
         configure(text)
         cluster.playbook("rotate", *VARIABLES)
-    yield {**found, "restored": served()}
+    yield {**found, "cured": entry("rotate"), "restored": served()}
 
 
 def test_without_the_variable_it_is_left_alone(seen: dict[str, t.Any]) -> None:
@@ -84,17 +80,18 @@ def test_without_the_variable_it_is_left_alone(seen: dict[str, t.Any]) -> None:
     assert (seen["kept"]["action"], seen["kept"]["refresh_sans"]) == ("none", False)
 
 
-def test_check_mode_shows_the_name_and_changes_nothing(seen: dict[str, t.Any]) -> None:
+def test_check_mode_shows_the_names_and_changes_nothing(seen: dict[str, t.Any]) -> None:
     said, still_served = seen["check"]
     assert f"name: DNS:{NAME}" in said
+    assert f"name: IP:{ADDRESS}" in said
     assert still_served == seen["before"]
 
 
-def test_the_name_is_served(seen: dict[str, t.Any]) -> None:
+def test_the_names_are_served(seen: dict[str, t.Any]) -> None:
     """Beside those that were there, in kubeadm's order."""
     assert seen["planned"]["code"] == "names_refreshed"
-    assert f"lacks DNS:{NAME}" in seen["planned"]["reason"]
-    assert set(seen["named"]) == {*seen["before"], f"DNS:{NAME}"}
+    assert f"lacks DNS:{NAME}, IP:{ADDRESS}" in seen["planned"]["reason"]
+    assert set(seen["named"]) == {*seen["before"], f"DNS:{NAME}", f"IP Address:{ADDRESS}"}
 
 
 def test_the_names_are_those_that_kubeadm_gives(seen: dict[str, t.Any]) -> None:
@@ -105,5 +102,8 @@ def test_the_second_run_has_nothing_to_do(seen: dict[str, t.Any]) -> None:
     assert seen["again"]["action"] == "none"
 
 
-def test_a_name_that_is_taken_out_goes(seen: dict[str, t.Any]) -> None:
+def test_an_old_address_is_found_and_cured(seen: dict[str, t.Any]) -> None:
+    """With the name; what is served is what was before."""
+    assert seen["cured"]["code"] == "names_refreshed"
+    assert f"has DNS:{NAME}, IP:{ADDRESS} beyond it" in seen["cured"]["reason"]
     assert sorted(seen["restored"]) == sorted(seen["before"])

@@ -65,8 +65,9 @@ def lost(host: str) -> dict[str, t.Any]:
 @pytest.mark.parametrize(("name", "what"), [("front-proxy-ca", "front-proxy CAs"), ("etcd/ca", "etcd CAs"), ("sa", "service-account keys")])
 def test_what_nodes_share_must_be_the_same(name: str, what: str) -> None:
     """Else somebody is in the middle of replacing it, or a node is a stranger."""
-    records = [authority(host="a"), authority(host="b"), record(name, None, host="a"), record(name, None, host="b")]
+    records = [authority(host="a"), authority(host="b"), *(record(name, None, host=host, path="/pki/it") for host in "ab")]
     assert rotation_obstacles(records, ["a", "b"]) == []
-    (said,) = rotation_obstacles([*records, record(name, None, host="c", fingerprint_sha256="d" * 64)], ["a", "b", "c"])
-    assert "2 different %s, aaaaaaaaaaaaaaaa… (a, b), dddddddddddddddd… (c)" % what in said
-    assert "make the files the same first" in said
+    (said,) = rotation_obstacles([*records, record(name, None, host="c", path="/pki/it", fingerprint_sha256="d" * 64)], ["a", "b", "c"])
+    assert said.startswith("The nodes have 2 different %s in /pki/it: aaaaaaaaaaaaaaaa… (a, b), dddddddddddddddd… (c)." % what)
+    assert "narrow the run with --limit" in said
+    assert "make the files the same" in said
