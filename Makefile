@@ -18,7 +18,7 @@ test-long:        ## what takes too long for each run of "test": all faults, all
 	@$(GATES) long
 lab:              ## a real one-node cluster to try things on
 	@lab/lab up single
-lab-ha:           ## three control planes and a worker behind a load balancer
+lab-ha:           ## three control planes and two workers behind a load balancer
 	@lab/lab up ha
 lab-down:         ## remove the lab's clusters
 	@lab/lab down all

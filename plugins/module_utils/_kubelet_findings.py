@@ -74,6 +74,8 @@ def _obstacle(credential: Credential, material: Material, now: datetime) -> str 
 def _bootstrap(node: Node) -> str:
     kubelet = node.components.get(KUBELET)
     path = kubelet.flag("bootstrap-kubeconfig") if kubelet else None
+    if path is None and (kubelet is None or kubelet.process is None):
+        return "as it does not run, nothing tells of a --bootstrap-kubeconfig to ask for another one with"
     if path is None:
         return "it has no --bootstrap-kubeconfig to ask for another one with"
     if not os.path.exists(path):

@@ -19,6 +19,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._access import 
 from ansible_collections.certops.kubernetes.plugins.module_utils._api import ApiError
 from ansible_collections.certops.kubernetes.plugins.module_utils._documents import dig, items, text
 from ansible_collections.certops.kubernetes.plugins.module_utils._lease import lease_of
+from ansible_collections.certops.kubernetes.plugins.module_utils._remedies import new_kubeconfig
 from ansible_collections.certops.kubernetes.plugins.module_utils._verdict import Check, blame
 
 if t.TYPE_CHECKING:
@@ -39,10 +40,7 @@ _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 _API_SERVERS = ("apiserver", "ca")
 # No plan renews these; an API server that works again is what their cure begins with.
 _KUBELETS = ("kubelet-client", "kubelet.conf")
-_EXPIRED_KUBELET = (
-    "%s of its kubelet has expired, so that it cannot ask for a new one: give it a kubelet.conf that is valid "
-    "(`kubeadm kubeconfig user --org system:nodes --client-name system:node:%s`) and restart it"
-)
+_EXPIRED_KUBELET = "%s of its kubelet has expired, so that it cannot ask for a new one: %s"
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ def check_own_node(node: Node, now: datetime, found: NodeObject | None, lease: L
     servers = () if reports else expired_credentials(node, _API_SERVERS, now)
     message = "; ".join(problems) + (blame(servers) if servers else "")
     if kubelets:
-        message += "; " + _EXPIRED_KUBELET % (" and ".join(kubelets), found.name)
+        message += "; " + _EXPIRED_KUBELET % (" and ".join(kubelets), new_kubeconfig(found.name))
     elif not servers:
         message += ": see `kubectl describe node %s`, and `journalctl -u kubelet` on it" % found.name
     return Check(OWN_NODE, False, message, (*servers, *kubelets), tolerated=kubelets, remark=remark)

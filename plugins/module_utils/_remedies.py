@@ -52,10 +52,15 @@ def renewed(credential: Credential, renewable: Renewability) -> str:
 
 
 def new_kubeconfig(node_name: str | None) -> str:
-    """The way out for a kubelet that cannot ask for a certificate any more, as the end of a sentence."""
+    """The way out for a kubelet that cannot ask for a certificate any more, as the end of a sentence.
+
+    Without the cluster's configuration kubeadm would name the API server of the node where it runs instead of the cluster's endpoint, and
+    look for the CA in its own folder only.
+    """
     return (
-        "make this node a new kubelet.conf where the CA's key is (kubeadm kubeconfig user --org system:nodes --client-name system:node:%s)"
-        " and restart the kubelet" % (node_name or "NAME")
+        "make this node a new kubelet.conf where the CA's key is (kubectl -n kube-system get configmap kubeadm-config "
+        "-o jsonpath='{.data.ClusterConfiguration}' | kubeadm kubeconfig user --config /dev/stdin --org system:nodes "
+        "--client-name system:node:%s) and restart the kubelet" % (node_name or "NAME")
     )
 
 

@@ -19,6 +19,7 @@ import typing as t
 import cluster
 
 NODES = cluster.control_plane()
+WORKERS = (f"{cluster.CLUSTER}-worker", f"{cluster.CLUSTER}-worker2")
 SELECT = "[?name=='apiserver' || name=='admin.conf' || name=='scheduler.conf']"
 SERIAL = ("openssl", "x509", "-in", "/etc/kubernetes/pki/apiserver.crt", "-noout", "-serial")
 STATE = "import json, sys; print(json.load(open(sys.argv[1]))['state'])"
@@ -126,6 +127,25 @@ def begun(*arguments: str, playbook: str = "rotate") -> t.Iterator[Run]:
     finally:
         if run.process.poll() is None:
             run.kill()
+
+
+def holders() -> dict[str, str]:
+    """By worker, what its own runtime calls the container of the pod that runs on every node."""
+    found = {node: cluster.on_node("crictl", "ps", "-q", "--name", "^holder$", node=node).strip() for node in WORKERS}
+    assert all(found.values()), found
+    return found
+
+
+def turns(nodes: t.Sequence[str]) -> list[tuple[str, str, str]]:
+    """When the newest rotation's change of each node began and was proven, in the order of the beginnings: begin, end, node.
+
+    By the node's own journal; the nodes share a clock, and say it in whole seconds.
+    """
+    results = cluster.newest_report("rotate")["results"]
+    paths = {node: f"/var/lib/certops/runs/{results[node]['run_id']}/journal.json" for node in nodes}
+    journals = {node: json.loads(cluster.on_node("cat", path, node=node)) for node, path in paths.items()}
+    assert {journal["state"] for journal in journals.values()} == {"committed"}
+    return sorted((journal["started_at"], journal["finished_at"], node) for node, journal in journals.items())
 
 
 def is_ready(node: str) -> bool:

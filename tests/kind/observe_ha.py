@@ -14,10 +14,9 @@ import observe
 
 WORK = """
 apiVersion: apps/v1
-kind: Deployment
+kind: DaemonSet
 metadata: {name: holder, namespace: default}
 spec:
-  replicas: 3
   selector: {matchLabels: {app: holder}}
   template:
     metadata: {labels: {app: holder}}
@@ -51,7 +50,7 @@ READ, WRITE = "/api/v1/namespaces/default", "/api/v1/namespaces/default/configma
 def start() -> None:
     """Begin the work, and watch it."""
     cluster.on_node("kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "apply", "-f", "-", stdin=WORK)
-    cluster.kubectl("rollout", "status", "deployment/holder", "--timeout=120s")
+    cluster.kubectl("rollout", "status", "daemonset/holder", "--timeout=120s")
     observe.remember("holders.json", json.dumps(cluster.containers("app=holder")))
     observe.remember("leases.json", json.dumps(cluster.leaders()))
     observe.remember("watchers.json", json.dumps({"probe": observe.detached("probe", probe("probe.json"))}))

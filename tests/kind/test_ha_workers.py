@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every kubelet gets another client certificate, the worker's after the control plane's, and pods run on.
+"""Every kubelet gets another client certificate, the workers' after the control plane's, one after the other, and pods run on.
 
-Whether the worker's kubelet uses what lies on its disk, a control-plane node asks it.
+Whether a worker's kubelet uses what lies on its disk, a control-plane node asks it. One whose certificate has expired is out, and comes
+back by what the report tells.
 """
 
 from __future__ import annotations
@@ -13,21 +14,39 @@ import json
 import pathlib
 import re
 import typing as t
+from datetime import datetime, timedelta, timezone
 
 import cluster
 import ha
 import pytest
 from kubeconfigs import credential_id, data_of, seen_by_api, write
 
-WORKER = f"{cluster.CLUSTER}-worker"
+WORKER, OTHER = ha.WORKERS
 FILES = f"{WORKER}-files"  # its second name, for kubeconfigs whose originals are on other nodes
 COPY = "/root/.kube/config"
-CURRENT = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+CONF, CURRENT = "/etc/kubernetes/kubelet.conf", "/var/lib/kubelet/pki/kubelet-client-current.pem"
 SELECTED = {
     "certs_rotate_force": True,
     "certs_rotate_select": "[?name=='kubelet-client' || contains(name, '#')]",
     "certs_rotate_health_timeout_seconds": 90,
 }
+# Of a CA that signs for any dates, past ones too.
+SETTINGS = """
+[ca]
+default_ca = ca
+database = index
+new_certs_dir = .
+rand_serial = yes
+default_md = sha256
+policy = policy
+x509_extensions = usages
+[policy]
+organizationName = supplied
+commonName = supplied
+[usages]
+keyUsage = critical, digitalSignature
+extendedKeyUsage = clientAuth
+"""
 
 
 def fingerprint(node: str) -> str:
@@ -41,10 +60,16 @@ def began(node: str) -> int:
     return int(cluster.on_node("systemctl", "show", "kubelet", "-P", "ActiveEnterTimestampMonotonic", node=node))
 
 
+def client(playbook: str, node: str) -> dict[str, t.Any]:
+    """What the newest report says of a kubelet's client certificate."""
+    records = cluster.newest_report(playbook)["records"]
+    (record,) = (record for record in records if (record["host"], record["name"]) == (node, "kubelet-client"))
+    return t.cast("dict[str, t.Any]", record)
+
+
 def used(playbook: str) -> tuple[str, str]:
     """Whether the worker's kubelet uses what is on its disk, by the newest report, and how that is known."""
-    records = [record for record in cluster.newest_report(playbook)["records"] if record["host"] == WORKER]
-    (reader,) = next(record["readers"] for record in records if record["name"] == "kubelet-client")
+    (reader,) = client(playbook, WORKER)["readers"]
     return reader["in_use"], reader["proof"]
 
 
@@ -70,13 +95,16 @@ def fixture_inventory(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_kubelets_and_a_copy_on_the_worker_are_renewed_and_nobody_notices(old: str, inventory: str) -> None:
-    """Kubelets by the cluster's own signer, as there is no key of a CA on the worker; the copy where a control-plane node has one."""
-    nodes = (*ha.NODES, WORKER)
-    before, containers = {node: fingerprint(node) for node in nodes}, cluster.containers("app=holder")
+    """Kubelets by the cluster's own signer, as there is no key of a CA on a worker; the copy where a control-plane node has one.
+
+    A worker has its turn when the one before is proven.
+    """
+    nodes = (*ha.NODES, *ha.WORKERS)
+    before, containers, holders = {node: fingerprint(node) for node in nodes}, cluster.containers("app=holder"), ha.holders()
     assert cluster.on_node("find", "/etc/kubernetes", "-name", "*.key", node=WORKER) == ""
     cluster.playbook("rotate", "-i", inventory, "-e", json.dumps(SELECTED))
     assert all(fingerprint(node) != before[node] for node in nodes)
-    assert cluster.containers("app=holder") == containers
+    assert (cluster.containers("app=holder"), ha.holders()) == (containers, holders)
     report = cluster.newest_report("rotate")
     for node in nodes:
         (certificate,) = report["results"][node]["certificates"]
@@ -84,7 +112,10 @@ def test_kubelets_and_a_copy_on_the_worker_are_renewed_and_nobody_notices(old: s
         assert (certificate["in_use"], certificate["proof"]) == ("true", "identity")
         assert certificate["after"]["fingerprint_sha256"] == fingerprint(node)
         cluster.kubectl("wait", "--for=condition=Ready", f"node/{node}", "--timeout=30s")
-    assert began(WORKER) > max(map(began, ha.NODES))
+    turns = ha.turns(nodes)
+    assert {node for _begin, _end, node in turns[-2:]} == set(ha.WORKERS)
+    assert all(ended <= begun for (_begun, ended, _node), (begun, _ended, _next) in zip(turns, turns[1:])), turns
+    assert [node for _begin, _end, node in turns] == sorted(nodes, key=began)
 
     content = cluster.on_node("cat", COPY, node=WORKER)
     certificate, key = data_of(content, "certificate"), data_of(content, "key")
@@ -106,6 +137,15 @@ def test_the_workers_run_is_put_back() -> None:
     assert cluster.on_node("cat", COPY, node=WORKER) == content
 
 
+@pytest.fixture(name="expired", scope="module")
+def fixture_expired() -> dict[str, str]:
+    """The other worker's kubelet has nothing but an expired certificate, and does not run. What its node ran before."""
+    holders, now = ha.holders(), datetime.now(timezone.utc)
+    exchange_behind_its_back(OTHER, now - timedelta(days=366), now - timedelta(days=1))
+    cluster.on_node("systemctl", "restart", "kubelet", node=OTHER)
+    return holders
+
+
 def join_again() -> None:
     """As kubeadm join does it: the kubelet is given a token and no certificate, and gets one with it."""
     kept = "/etc/kubernetes/bootstrap-kubelet.conf"
@@ -124,6 +164,7 @@ def join_again() -> None:
     cluster.kubectl("wait", "--for=condition=Ready", f"node/{WORKER}", "--timeout=60s")
 
 
+@pytest.mark.usefixtures("expired")
 def test_one_that_the_kubelet_has_got_itself_is_known_to_be_used() -> None:
     """The file is newer than its process. Without a control-plane node nobody can ask it."""
     join_again()
@@ -135,29 +176,33 @@ def test_one_that_the_kubelet_has_got_itself_is_known_to_be_used() -> None:
     assert used("inspect") == ("true", "metrics")
 
 
-def exchange_behind_its_back() -> None:
+def exchange_behind_its_back(node: str, begins: datetime, ends: datetime) -> None:
     """Another certificate for the worker's own key, signed as by hand, in the place where its kubelet looks when it starts."""
-    subject = f"/O=system:nodes/CN=system:node:{WORKER}"
-    request = cluster.on_node("openssl", "req", "-new", "-key", CURRENT, "-subj", subject, node=WORKER)
+    subject = f"/O=system:nodes/CN=system:node:{node}"
+    request = cluster.on_node("openssl", "req", "-new", "-key", CURRENT, "-subj", subject, node=node)
     sign = (
-        "printf 'extendedKeyUsage=clientAuth\nkeyUsage=critical,digitalSignature\n' > /tmp/extensions; openssl x509 -req -days 200 "
-        "-CA /etc/kubernetes/pki/ca.crt -CAkey /etc/kubernetes/pki/ca.key -set_serial 4711 -extfile /tmp/extensions 2>/dev/null"
+        'cd $(mktemp -d); touch index; echo "$0" >settings; openssl ca -batch -notext -config settings -in /dev/stdin '
+        "-cert /etc/kubernetes/pki/ca.crt -keyfile /etc/kubernetes/pki/ca.key -startdate $1 -enddate $2"
     )
-    certificate = cluster.on_node("sh", "-c", sign, stdin=request)
+    dates = (f"{when:%Y%m%d%H%M%SZ}" for when in (begins, ends))
+    certificate = cluster.on_node("sh", "-ec", sign, SETTINGS, *dates, stdin=request)
     put = "umask 077; { cat; sed -n '/BEGIN .*PRIVATE/,$p' $0; } > $0.other; mv $0.other ${0%-current.pem}-by-hand.pem; "
-    cluster.on_node("sh", "-c", put + "ln -sfn ${0%-current.pem}-by-hand.pem $0", CURRENT, stdin=certificate, node=WORKER)
+    cluster.on_node("sh", "-c", put + "ln -sfn ${0%-current.pem}-by-hand.pem $0", CURRENT, stdin=certificate, node=node)
 
 
+@pytest.mark.usefixtures("expired")
 def test_one_that_was_exchanged_behind_its_back_is_found_and_the_kubelet_restarted() -> None:
-    """The next run takes the plan's word for it, and only restarts that kubelet."""
+    """The next run takes the plan's word for it, and only restarts that kubelet. The one that has expired holds nobody up."""
     led = cluster.on_node("readlink", CURRENT, node=WORKER).strip()
-    exchange_behind_its_back()
+    now = datetime.now(timezone.utc)
+    exchange_behind_its_back(WORKER, now, now + timedelta(days=200))
     put, started = fingerprint(WORKER), began(WORKER)
     cluster.playbook("inspect")
     assert used("inspect") == ("false", "metrics")
     cluster.playbook("rotate", "-e", json.dumps({**SELECTED, "certs_rotate_force": False, "certs_rotate_renew_before_days": 1}))
     report = cluster.newest_report("rotate")
-    assert {entry["host"]: entry["action"] for entry in report["plan"] if entry["action"] != "none"} == {WORKER: "activate"}
+    expected = {WORKER: "activate", OTHER: "report"}
+    assert {entry["host"]: entry["action"] for entry in report["plan"] if entry["action"] != "none"} == expected
     (certificate,) = report["results"][WORKER]["certificates"]
     assert (certificate["in_use"], certificate["proof"]) == ("true", "identity")
     assert used("rotate")[0] == "true"
@@ -166,3 +211,35 @@ def test_one_that_was_exchanged_behind_its_back_is_found_and_the_kubelet_restart
     cluster.on_node("ln", "-sfn", led, CURRENT, node=WORKER)
     cluster.on_node("systemctl", "restart", "kubelet", node=WORKER)
     cluster.kubectl("wait", "--for=condition=Ready", f"node/{WORKER}", "--timeout=30s")
+
+
+def test_one_that_has_expired_comes_back_by_the_way_out_that_is_told(expired: dict[str, str]) -> None:
+    """The inspection and the run before have told it. What kubeadm makes by it is enough for a kubelet that runs no more."""
+    record = client("inspect", OTHER)
+    told = {finding["code"]: finding for finding in record["findings"]}
+    assert (record["status"], record["renewable"], told["cannot_renew_itself"]["severity"]) == ("expired", False, "critical")
+    (command,) = re.findall(
+        r"new kubelet.conf where the CA's key is \((.*)\) and restart the kubelet", told["cannot_renew_itself"]["remedy"]
+    )
+    (entry,) = (entry for entry in cluster.newest_report("rotate")["plan"] if (entry["host"], entry["name"]) == (OTHER, "kubelet-client"))
+    assert (entry["action"], entry["code"]) == ("report", "not_renewable")
+    assert command in entry["reason"]
+    assert OTHER not in cluster.newest_report("rotate")["results"]
+    cluster.kubectl("wait", "--for=condition=Ready=Unknown", f"node/{OTHER}", "--timeout=60s")
+
+    made = cluster.on_node("env", "KUBECONFIG=/etc/kubernetes/admin.conf", "sh", "-c", command)
+    put, expected = fingerprint(OTHER), re.search(r"server: \S+", cluster.on_node("cat", CONF, node=OTHER))
+    assert expected
+    assert expected[0] in made, "the cluster's endpoint"
+    cluster.on_node("sh", "-c", f"umask 077; cat >{CONF}", stdin=made, node=OTHER)
+    cluster.on_node("systemctl", "restart", "kubelet", node=OTHER)
+    cluster.kubectl("wait", "--for=condition=Ready", f"node/{OTHER}", "--timeout=60s")
+    ha.wait_for(lambda: fingerprint(OTHER) != put, 30)
+    assert ha.holders() == expired
+
+    cluster.playbook("inspect", "--limit", OTHER)
+    record = client("inspect", OTHER)
+    assert (record["status"], record["renewable"], record["findings"]) == ("ok", True, [])
+    # What kubeadm has made embeds a certificate, until a rotation renews that.
+    left = [(one["name"], said["code"]) for one in cluster.newest_report("inspect")["records"] for said in one["findings"]]
+    assert left == [("kubelet.conf", "cannot_renew_itself")]

@@ -122,7 +122,7 @@ def test_an_embedded_certificate_of_a_kubelet(tree: KubeadmTree) -> None:
     record = inspect(tree)["kubelet.conf"]
     expected = [("unexpected_subject", "warning"), ("unexpected_group", "warning"), ("cannot_renew_itself", "warning")]
     assert codes(record) == expected
-    assert "kubeadm kubeconfig user --org system:nodes --client-name system:node:cp-1)" in record.findings[0].remedy
+    assert "kubeadm kubeconfig user --config /dev/stdin --org system:nodes --client-name system:node:cp-1)" in record.findings[0].remedy
 
 
 @pytest.mark.parametrize("flag", [None, "--requestheader-allowed-names=", "--requestheader-allowed-names=a, me"])

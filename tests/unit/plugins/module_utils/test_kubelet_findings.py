@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.certops.kubernetes.plugins.module_utils._findings import About
 from ansible_collections.certops.kubernetes.plugins.module_utils._kubelet_findings import rotation_findings
 from ansible_collections.certops.kubernetes.plugins.module_utils._material import Material
-from ansible_collections.certops.kubernetes.plugins.module_utils._model import Component, Credential, Node
+from ansible_collections.certops.kubernetes.plugins.module_utils._model import Component, Credential, Finding, Node, Process
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509 import parse_certificates
 from ansible_collections.certops.kubernetes.tests.unit.plugins.module_utils import pki
 
@@ -24,15 +24,22 @@ NOW = datetime.now(timezone.utc)
 CA = pki.make_ca()
 
 
-def findings(
-    path: Path, material: Material, name: str = "kubelet-client", rotated: bool = True, **flags: str
-) -> list[tuple[str, str, str]]:
-    """Codes, severities and messages."""
-    node = Node("n1", None, "/k", {"kubelet": Component("kubelet", {key.replace("_", "-"): (value,) for key, value in flags.items()})})
+def found(
+    path: Path, material: Material, name: str = "kubelet-client", rotated: bool = True, runs: bool = True, **flags: str
+) -> list[Finding]:
+    """What is said of that certificate of a kubelet with these flags."""
+    process = Process(7, 7, ("kubelet",), NOW) if runs else None
+    kubelet = Component("kubelet", {key.replace("_", "-"): (value,) for key, value in flags.items()}, process=process)
     credential = Credential(name, "pair", str(path), str(path), "client", "kubelet", "ca", managed_by="kubelet", rotated=rotated)
-    found = rotation_findings(About(name, str(path), "n1", "Renew it."), credential, material, node, NOW)
-    assert all(finding.remedy for finding in found)
-    return [(finding.code, finding.severity, finding.message) for finding in found]
+    node = Node("n1", None, "/k", {"kubelet": kubelet})
+    return rotation_findings(About(name, str(path), "n1", "Renew it."), credential, material, node, NOW)
+
+
+def findings(path: Path, material: Material, **how: t.Any) -> list[tuple[str, str, str]]:
+    """Codes, severities and messages."""
+    said = found(path, material, **how)
+    assert all(finding.remedy for finding in said)
+    return [(finding.code, finding.severity, finding.message) for finding in said]
 
 
 def valid(days: int) -> Material:
@@ -64,6 +71,17 @@ def test_one_that_has_expired_with_and_without_a_bootstrap_kubeconfig(tmp_path: 
     assert (code, severity) == ("cannot_renew_itself", "critical")
     assert "it has expired" in message
     assert said in message
+
+
+def test_one_that_has_expired_while_its_kubelet_does_not_run(tmp_path: Path) -> None:
+    """Nothing is said of flags that nobody has seen; the way out names the cluster's endpoint, by the cluster's configuration."""
+    (finding,) = found(tmp_path / "a.pem", valid(-9), runs=False)
+    assert "as it does not run, nothing tells of a --bootstrap-kubeconfig" in finding.message
+    assert "it has no --bootstrap-kubeconfig" not in finding.message
+    assert (
+        "(kubectl -n kube-system get configmap kubeadm-config -o jsonpath='{.data.ClusterConfiguration}' | kubeadm kubeconfig user "
+        "--config /dev/stdin --org system:nodes --client-name system:node:n1) and restart the kubelet."
+    ) in str(finding.remedy)
 
 
 def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ def test_a_kubelet_that_has_expired_keeps_nothing_from_being_renewed(tmp_path: P
     check = check_own_node(fake.node(), NOW, SILENT, None)
     assert check.caused_by_expired == ("kubelet-client",)
     assert "kubelet-client of its kubelet has expired" in check.message
+    assert "| kubeadm kubeconfig user --config /dev/stdin --org system:nodes" in check.message
     assert judge([check], []).verdict == "expired_only"
     fake.add_pair("apiserver")
     both = check_own_node(fake.node(), NOW, SILENT, None)
