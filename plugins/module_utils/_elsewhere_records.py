@@ -6,9 +6,9 @@
 
 """Kubeconfigs on hosts without an original, compared with what nodes have: whose they are, and who can renew them. Pure functions.
 
-Records are plain dictionaries here: they come from `certificate_info`. A host outside of the cluster knows neither its CA nor the kubeconfigs
-that its own may be copies of, and a worker only that CA; both are in the records of the control-plane nodes. Only a copy of an identity that a node has is ever renewed:
-that a certificate ends is all that takes an identity back in Kubernetes.
+Records are plain dictionaries here: they come from `certificate_info`. A host outside of the cluster knows neither its CA nor the
+kubeconfigs that its own may be copies of, and a worker only that CA; both are in the records of the control-plane nodes. Only a copy of an
+identity that a node has is ever renewed: that a certificate ends is all that takes an identity back in Kubernetes.
 """
 
 from __future__ import annotations
@@ -56,6 +56,14 @@ class Elsewhere:
         if record["host"] not in self._nodes:
             return record["ca"] is None
         return self._has_its_cluster(record["host"]) and not any(finding["code"] == "foreign_copy" for finding in record["findings"])
+
+    def is_outside(self, host: str) -> bool:
+        """Whether there is nothing of a node on it."""
+        return host not in self._nodes
+
+    def address(self, host: str) -> str:
+        """Where the controller finds it."""
+        return str((self.nodes.get(host) or {}).get("address") or host)
 
     def _has_its_cluster(self, host: str) -> bool:
         """Whether a node with originals is of the same cluster: they have a CA in common."""
@@ -111,6 +119,22 @@ class Elsewhere:
             or (one["fingerprint_sha256"] != record["fingerprint_sha256"] and str(one["not_before"]) > str(record["not_before"]))
             for one in originals
         )
+
+
+def under_one_name(entries: t.Sequence[dict[str, t.Any]], known: Elsewhere) -> list[dict[str, t.Any]]:
+    """A plan's entries; of a machine with two names in the inventory, such as a worker, each user is renewed under one: not the node's."""
+    second: dict[tuple[t.Any, str], str] = {}
+    for entry in entries:
+        if entry["apart"] and known.is_outside(entry["host"]):
+            second.setdefault((known.address(entry["host"]), entry["name"]), entry["host"])
+    return [_unless(second.get((known.address(entry["host"]), entry["name"])), entry) for entry in entries]
+
+
+def _unless(other: str | None, entry: dict[str, t.Any]) -> dict[str, t.Any]:
+    if other is None or other == entry["host"] or not entry["apart"]:
+        return entry
+    done = dict.fromkeys(("ends_after", "signed_by"))
+    return {**entry, **done, "action": "none", "code": "second_name", "reason": "renewed under its other name, %s" % other, "apart": False}
 
 
 def _is_somebodys(record: Record) -> bool:
@@ -236,4 +260,4 @@ def status_by_findings(record: Record) -> str:
     return "ok" if worst == "info" else str(worst)
 
 
-__all__ = ("Elsewhere", "believed", "compared", "status_by_findings")
+__all__ = ("Elsewhere", "believed", "compared", "status_by_findings", "under_one_name")

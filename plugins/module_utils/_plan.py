@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from ansible_collections.certops.kubernetes.plugins.module_utils._elsewhere_records import Elsewhere
+from ansible_collections.certops.kubernetes.plugins.module_utils._elsewhere_records import Elsewhere, under_one_name
 from ansible_collections.certops.kubernetes.plugins.module_utils._selection import identity, selected_records
 from ansible_collections.certops.kubernetes.plugins.module_utils._switch_plan import CONFIGURE, switch_entries
 
@@ -70,6 +70,7 @@ def rotation_plan(
         )
         signer = signers.get((record["host"], record["ca"])) if _signable_elsewhere(record) else None
         entries.append(_entry(record, policy, limits, chosen, signer))
+    entries = under_one_name(entries, known)
     entries += switch_entries(policy, nodes or {}, selected)
     return entries + [_repair(host, node) for host, node in (nodes or {}).items() if node.get("unfinished_run")]
 

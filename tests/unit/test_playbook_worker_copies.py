@@ -39,7 +39,9 @@ def kubelet(days: int) -> list[dict[str, t.Any]]:
 def fixture_controller(tmp_path: pathlib.Path) -> Controller:
     """Two workers that come first in the inventory: the first one's kubelet is due, too."""
     controller = Controller(tmp_path)
-    admin = record("admin.conf", 300, **ADMIN, path="/etc/kubernetes/admin.conf", fingerprint_sha256="2" * 64, not_before="2026-05-01T00:00:00Z")
+    admin = record(
+        "admin.conf", 300, **ADMIN, path="/etc/kubernetes/admin.conf", fingerprint_sha256="2" * 64, not_before="2026-05-01T00:00:00Z"
+    )
     for name, days in (("worker1", 10), ("worker2", 300)):
         runs = {"run-7": "kubelet-client"}
         controller.node(name, [*kubelet(days), copy()], groups=["kube_node"], issued_by={COPY: "c" * 64}, node_name=name, runs=runs)
@@ -53,6 +55,11 @@ def called(controller: Controller, name: str) -> list[str]:
     return [module for module in controller.calls(name) if module not in told]
 
 
+def states(report: dict[str, t.Any]) -> dict[str, str]:
+    """How far each host came."""
+    return {host: node["state"] for host, node in report["run"]["nodes"].items()}
+
+
 def test_from_the_inspection_to_the_second_run(controller: Controller) -> None:
     """Each has its kubeconfig renewed after all kubelets, and the report has both."""
     done = controller.play(INSPECT)
@@ -62,10 +69,15 @@ def test_from_the_inspection_to_the_second_run(controller: Controller) -> None:
 
     shown = controller.play(ROTATE, "--check", "--diff")
     assert shown.returncode == 0, shown.stdout
-    line = "worker2: renew %s: its original was renewed since it was made; the new one has 365 days; signed on cp, which has the key of its CA"
+    line = (
+        "worker2: renew %s: its original was renewed since it was made; the new one has 365 days; signed on cp, which has the key of its CA"
+    )
     assert line % COPY in shown.stdout
     assert "Order: worker1, worker2" in shown.stdout
-    assert (called(controller, "worker1"), called(controller, "worker2")) == (["certificate_rotation", "kubeconfig_renewal"], ["kubeconfig_renewal"])
+    assert (called(controller, "worker1"), called(controller, "worker2")) == (
+        ["certificate_rotation", "kubeconfig_renewal"],
+        ["kubeconfig_renewal"],
+    )
     assert {node["state"] for node in controller.report()["run"]["nodes"].values()} == {"planned", "nothing_due"}
 
     done = controller.play(ROTATE)
@@ -74,14 +86,20 @@ def test_from_the_inspection_to_the_second_run(controller: Controller) -> None:
     assert plays[-2:] == ["Rotate the workers, so many at a time", "Renew kubeconfigs whose originals are on other nodes"]
     asked = ["kubeconfig_renewal", "kubeconfig_renewal"]
     assert (called(controller, "worker1")[2:], called(controller, "worker2")[1:]) == (["certificate_rotation", *asked], asked)
-    (items,) = [call["params"]["items"] for call in controller.state("worker1")["calls"][::-1] if call["module"] == "certificate_rotation"][:1]
+    (items,) = [call["params"]["items"] for call in controller.state("worker1")["calls"][::-1] if call["module"] == "certificate_rotation"][
+        :1
+    ]
     assert [item["name"] for item in items] == ["kubelet-client"]
     assert all(call["params"]["copies_only"] for call in controller.state("cp")["calls"] if call["module"] == "certificate_signing")
     released = [call["params"]["state"] for call in controller.state("cp")["calls"] if call["module"] == "cluster_lock"]
     assert (released[-1], released.count("released")) == ("released", 1)
     assert not controller.lock.exists()
     report = controller.report()
-    assert {host: node["state"] for host, node in report["run"]["nodes"].items()} == {"cp": "nothing_due", "worker1": "done", "worker2": "done"}
+    assert {host: node["state"] for host, node in report["run"]["nodes"].items()} == {
+        "cp": "nothing_due",
+        "worker1": "done",
+        "worker2": "done",
+    }
     assert [one["name"] for one in report["results"]["worker1"]["certificates"]] == ["kubelet-client", COPY]
     assert [one["name"] for one in report["results"]["worker2"]["certificates"]] == [COPY]
     assert list(report["gates"]["worker1"]["before"])
@@ -100,7 +118,11 @@ def test_one_that_is_refused_fails_its_own_worker(controller: Controller) -> Non
     assert done.returncode == 2
     assert "Not every kubeconfig on worker1 was renewed. The API server does not take it." in " ".join(done.stdout.split())
     report = controller.report()
-    assert {host: node["state"] for host, node in report["run"]["nodes"].items()} == {"cp": "nothing_due", "worker1": "failed", "worker2": "done"}
+    assert {host: node["state"] for host, node in report["run"]["nodes"].items()} == {
+        "cp": "nothing_due",
+        "worker1": "failed",
+        "worker2": "done",
+    }
     assert [one["name"] for one in report["results"]["worker1"]["certificates"]] == ["kubelet-client"]
     assert not controller.lock.exists()
 
@@ -118,6 +140,5 @@ def test_a_worker_whose_kubelet_fails_ends_the_run(controller: Controller) -> No
     done = controller.play(ROTATE)
     assert done.returncode == 2
     assert "kubeconfig_renewal" not in controller.calls("worker1") + controller.calls("worker2")
-    states = {host: node["state"] for host, node in controller.report()["run"]["nodes"].items()}
-    assert states == {"cp": "nothing_due", "worker1": "rolled_back", "worker2": "planned"}
+    assert states(controller.report()) == {"cp": "nothing_due", "worker1": "rolled_back", "worker2": "planned"}
     assert not controller.lock.exists()

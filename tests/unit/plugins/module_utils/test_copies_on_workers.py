@@ -109,6 +109,21 @@ def test_each_worker_is_compared_with_its_own_cluster() -> None:
     assert (codes(found), entry["signed_by"]) == (["stale_copy"], "cp-green")
 
 
+@pytest.mark.parametrize(("address", "actions"), [("192.0.2.7", ["none", "renew"]), ("192.0.2.8", ["renew", "renew"])])
+def test_a_worker_with_a_second_name_is_renewed_under_that(address: str, actions: list[str]) -> None:
+    """Two names of one machine are no two runs in one folder."""
+    files = worker(cluster=None, ca=BLUE)
+    files["certificates"] = [dict(files["certificates"][-1], ca=None)]
+    results: Results = {"worker": worker(), "files": files, "cp": control_plane()}
+    results["worker"]["node"]["address"], results["files"]["node"]["address"] = "192.0.2.7", address
+    records = certificate_records(results)
+    asked = policy({name: "" for name in OPTIONS if name.startswith("certs_rotate_")})
+    plan = rotation_plan(records, asked, {host: result["node"] for host, result in results.items()})
+    found = {entry["host"]: entry for entry in plan if entry["name"] == NAME}
+    assert [found[host]["action"] for host in ("worker", "files")] == actions
+    assert ("files" in found["worker"]["reason"], found["worker"]["apart"]) == (actions[0] == "none", actions[0] == "renew")
+
+
 def test_what_the_worker_has_found_foreign_stays_so() -> None:
     """Even where the run has the nodes of that other cluster."""
     foreign = {"code": "foreign_copy", "severity": "info", "message": "", "remedy": ""}
