@@ -137,7 +137,7 @@ def test_what_the_worker_has_found_foreign_stays_so() -> None:
 @pytest.mark.parametrize(("issuer", "expected"), [(BLUE, ["stale_copy"]), ("8" * 64, ["foreign_copy"])])
 def test_a_host_of_etcd_is_known_by_the_ca_of_etcd(issuer: str, expected: list[str]) -> None:
     """It has not the CA of the cluster: the kubeconfig names it."""
-    etcd = {"name": "etcd/ca", "fingerprint_sha256": "e" * 64}
+    etcd: dict[str, t.Any] = {"name": "etcd/ca", "fingerprint_sha256": "e" * 64}
     host = worker(own=[record("etcd/server", component="etcd"), authority(component="etcd", **etcd)], ca=issuer)
     host["certificates"][-1]["ca"] = None
     control = control_plane()
