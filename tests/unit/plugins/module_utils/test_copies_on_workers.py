@@ -9,7 +9,8 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from ansible_collections.certops.kubernetes.plugins.module_utils._plan import rotation_plan
+from ansible_collections.certops.kubernetes.plugins.module_utils._order import rotation_order
+from ansible_collections.certops.kubernetes.plugins.module_utils._plan import rotation_items, rotation_plan
 from ansible_collections.certops.kubernetes.plugins.module_utils._policy import OPTIONS, policy
 from ansible_collections.certops.kubernetes.plugins.module_utils._summary import certificate_records
 from ansible_collections.certops.kubernetes.tests.unit.stand_in.controller import authority, record
@@ -107,6 +108,18 @@ def test_each_worker_is_compared_with_its_own_cluster() -> None:
     assert codes(judged({"worker": worker(), "cp-green": green, "cp": blue})[0]) == []
     found, entry = judged({"cp": blue, "worker": worker(ca=GREEN), "cp-green": green})
     assert (codes(found), entry["signed_by"]) == (["stale_copy"], "cp-green")
+
+
+def test_a_worker_where_nothing_else_is_due_follows_after_all_nodes() -> None:
+    """Also after one that leads the cluster; a plan's items for the node are without it."""
+    results: Results = {"worker": worker(), "cp": control_plane(days=10)}
+    results["cp"]["node"]["leads"] = ["kube-controller-manager"]
+    asked = policy({name: "" for name in OPTIONS if name.startswith("certs_rotate_")})
+    nodes = {host: result["node"] for host, result in results.items()}
+    plan = rotation_plan(certificate_records(results), asked, nodes)
+    assert rotation_order(plan, nodes) == ["cp", "worker"]
+    assert rotation_items(plan, "worker") == []
+    assert [item["name"] for item in rotation_items(plan, "cp")] == ["admin.conf"]
 
 
 @pytest.mark.parametrize(("address", "actions"), [("192.0.2.7", ["none", "renew"]), ("192.0.2.8", ["renew", "renew"])])
