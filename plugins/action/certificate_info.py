@@ -14,7 +14,7 @@ from ansible_collections.certops.kubernetes.plugins.module_utils._elsewhere_reco
 
 
 class ActionModule(ActionBase):
-    """Calls the module, and says what that tells of the node's clock: only the controller knows when it asked.
+    """Calls the module, and says what that tells of the node's clock, and where it was asked: only the controller knows when and whom.
 
     Of a host outside of the cluster nothing is believed but what it says of users in kubeconfigs.
     """
@@ -28,6 +28,8 @@ class ActionModule(ActionBase):
         result.update(self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val))
         if isinstance(result.get("node"), dict):
             result["clock"] = clock_bounds(result["node"], asked, time.time())
+            names = task_vars or {}
+            result["node"]["address"] = self._templar.template(names.get("ansible_host") or names.get("inventory_hostname"))
             if boolean(self._task.args.get("kubeconfigs_only") or False, strict=False):
                 result = believed(result)
         return result

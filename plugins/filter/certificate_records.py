@@ -14,7 +14,8 @@ description:
   - Joins what M(certops.kubernetes.certificate_info) returned for several hosts to one list of records.
   - A host that was not reached, or where the module failed, becomes a record too, named V(node), that says so.
   - With O(kubelet_answers) the records of workers tell whether their kubelets use the client certificates on disk.
-  - Kubeconfigs on hosts outside of the cluster are compared with what its nodes have (C(stale_copy), C(foreign_copy)).
+  - Kubeconfigs on workers and on hosts outside of the cluster are compared with what its control-plane nodes have (C(stale_copy),
+    C(foreign_copy)).
 positional: kubelet_answers
 options:
   _input:

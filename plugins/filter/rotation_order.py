@@ -12,7 +12,8 @@ author:
 version_added: 0.1.0
 description:
   - The hosts where a plan changes something, or where a run did not end.
-  - Hosts that run etcd and no API server come first, those outside of the cluster, which have kubeconfigs only, at the end.
+  - Hosts that run etcd and no API server come first, those outside of the cluster, which have kubeconfigs only, at the end, with nodes
+    where only copies of other nodes' kubeconfigs are due.
   - Of the others those whose kube-scheduler or kube-controller-manager leads the cluster come last, so that leadership moves once.
 positional: nodes
 options:

@@ -4,11 +4,11 @@
 
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""Kubeconfigs on hosts outside of the cluster, compared with what its nodes have: whose they are, and who can renew them. Pure functions.
+"""Kubeconfigs on hosts without an original, compared with what nodes have: whose they are, and who can renew them. Pure functions.
 
-Records are plain dictionaries here: they come from `certificate_info`. Such a host knows neither the cluster's CA nor the kubeconfigs that
-its own may be copies of; both are in the records of the control-plane nodes. Only a copy of an identity that a node has is ever renewed:
-that a certificate ends is all that takes an identity back in Kubernetes.
+Records are plain dictionaries here: they come from `certificate_info`. A host outside of the cluster knows neither its CA nor the
+kubeconfigs that its own may be copies of, and a worker only that CA; both are in the records of the control-plane nodes. Only a copy of an
+identity that a node has is ever renewed: that a certificate ends is all that takes an identity back in Kubernetes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import typing as t
 
+from ansible_collections.certops.kubernetes.plugins.module_utils._layouts import API_SERVER
 from ansible_collections.certops.kubernetes.plugins.module_utils._x509_text import shown
 
 Record = t.Mapping[str, t.Any]
@@ -38,10 +39,36 @@ class Elsewhere:
                 self._authorities.setdefault(record["fingerprint_sha256"], []).append(record)
         self._nodes = {record["host"] for record in records if record["component"] != "user"}  # elsewhere there is nothing else
         self._originals = [record for record in records if record["host"] in self._nodes and _is_original(record)]
+        # Where originals are, there the node itself says what is a copy, and renews it with them.
+        self._with_originals = {record["host"] for record in records if record["component"] == API_SERVER or _is_nodes_kubeconfig(record)}
+        self._roots: dict[str, set[str]] = {}
+        for record in records:
+            if record["usage"] == "ca" and record["fingerprint_sha256"]:
+                self._roots.setdefault(record["host"], set()).add(record["fingerprint_sha256"])
 
     def covers(self, record: Record) -> bool:
-        """Whether this is a user in a kubeconfig on a host that is no node of the cluster."""
-        return record["component"] == "user" and record["ca"] is None and record["host"] not in self._nodes and "#" in record["name"]
+        """Whether this is a user in a kubeconfig on a host that has no original: outside of the cluster, or a node such as a worker.
+
+        A worker's are compared with the nodes of its own cluster, if those are in the run; what it says is foreign stays so.
+        """
+        if not _is_somebodys(record) or record["host"] in self._with_originals:
+            return False
+        if record["host"] not in self._nodes:
+            return record["ca"] is None
+        return self._has_its_cluster(record["host"]) and not any(finding["code"] == "foreign_copy" for finding in record["findings"])
+
+    def is_outside(self, host: str) -> bool:
+        """Whether there is nothing of a node on it."""
+        return host not in self._nodes
+
+    def address(self, host: str) -> str:
+        """Where the controller finds it."""
+        return str((self.nodes.get(host) or {}).get("address") or host)
+
+    def _has_its_cluster(self, host: str) -> bool:
+        """Whether a node with originals is of the same cluster: they have a CA in common."""
+        roots = self._roots.get(host, set())
+        return any(roots & self._roots.get(other, set()) for other in self._with_originals)
 
     @property
     def has_authorities(self) -> bool:
@@ -94,9 +121,33 @@ class Elsewhere:
         )
 
 
-def _is_original(record: Record) -> bool:
+def under_one_name(entries: t.Sequence[dict[str, t.Any]], known: Elsewhere) -> list[dict[str, t.Any]]:
+    """A plan's entries; of a machine with two names in the inventory, such as a worker, each user is renewed under one: not the node's."""
+    second: dict[tuple[t.Any, str], str] = {}
+    for entry in entries:
+        if entry["apart"] and known.is_outside(entry["host"]):
+            second.setdefault((known.address(entry["host"]), entry["name"]), entry["host"])
+    return [_unless(second.get((known.address(entry["host"]), entry["name"])), entry) for entry in entries]
+
+
+def _unless(other: str | None, entry: dict[str, t.Any]) -> dict[str, t.Any]:
+    if other is None or other == entry["host"] or not entry["apart"]:
+        return entry
+    done = dict.fromkeys(("ends_after", "signed_by"))
+    return {**entry, **done, "action": "none", "code": "second_name", "reason": "renewed under its other name, %s" % other, "apart": False}
+
+
+def _is_somebodys(record: Record) -> bool:
+    return record["component"] == "user" and "#" in record["name"]
+
+
+def _is_nodes_kubeconfig(record: Record) -> bool:
     # Of its own kubelet's nobody has a copy, and its renewal is another matter.
-    return record["source"] == "kubeconfig" and record["name"] != "kubelet.conf" and "#" not in record["name"] and bool(record["subject"])
+    return record["source"] == "kubeconfig" and record["name"] != "kubelet.conf" and "#" not in record["name"]
+
+
+def _is_original(record: Record) -> bool:
+    return _is_nodes_kubeconfig(record) and bool(record["subject"])
 
 
 def believed(result: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -121,9 +172,15 @@ def _is_of_a_user(record: Record) -> bool:
 
 
 def compared(records: t.Sequence[dict[str, t.Any]], nodes: Nodes) -> list[dict[str, t.Any]]:
-    """The records; those of kubeconfigs elsewhere tell whose they are (`stale_copy`, `foreign_copy`) and what renews them."""
+    """The records; those of kubeconfigs elsewhere tell whose they are (`stale_copy`, `foreign_copy`) and what renews them.
+
+    A worker's that there is nothing to compare with are left as the worker tells of them, but that nobody is to sign them.
+    """
     known = Elsewhere(records, nodes)
-    return [_compared(record, known) if known.covers(record) else record for record in records]
+    return [
+        _compared(record, known) if known.covers(record) else dict(record, externally_managed=False) if _is_somebodys(record) else record
+        for record in records
+    ]
 
 
 def _compared(record: dict[str, t.Any], known: Elsewhere) -> dict[str, t.Any]:
@@ -203,4 +260,4 @@ def status_by_findings(record: Record) -> str:
     return "ok" if worst == "info" else str(worst)
 
 
-__all__ = ("Elsewhere", "believed", "compared", "status_by_findings")
+__all__ = ("Elsewhere", "believed", "compared", "status_by_findings", "under_one_name")

@@ -233,9 +233,10 @@ def _record(file: KubeconfigFile, user: UserCredential, known: _Known, setting: 
     values.update(
         ca="ca" if known.authorities and not foreign else None,
         not_renewable_because=because,
-        # Who has no key of that certificate, or one of both in a file, is refused by `_elsewhere`.
-        externally_managed=not known.authorities
-        and bool(issuers)
+        # Who has no key of that certificate, or one of both in a file, is refused by `_elsewhere`; so is who has no CA to verify by.
+        externally_managed=not foreign
+        and not _has_originals(known.node)
+        and bool(issuers_of(certificates[0], authorities_of(file, user)))
         and not unproven
         and (user.client_certificate_data is None) == (user.client_key_data is None),
         findings=findings,
@@ -303,16 +304,21 @@ def _whose(foreign: bool, original: Original | None, left: str | None, node: Nod
             "Renew the original, %s: certops.kubernetes.rotate does both, if the file is named in certs_rotate_kubeconfig_copies."
             % original.path,
         )
-    if not any(credential.kind == "kubeconfig" and credential.component != "kubelet" for credential in node.credentials.values()):
+    if not _has_originals(node):
         return (
             "this node has no kubeconfig that it can be a copy of",
-            "Give %s a second name in the inventory group kubeconfig_hosts (certs_kubeconfig_group), and certops.kubernetes.rotate renews "
-            "what a control-plane node has the original of; or copy it again." % node.name,
+            "Look at it together with the control-plane nodes, one of which may have its original; or copy it again.",
         )
     return (
         "it is no copy of a kubeconfig of this node",
         "Have a new one made (certops.kubernetes.issue_kubeconfig), or copied again by whoever made this one.",
     )
+
+
+def _has_originals(node: Node) -> bool:
+    """Whether copies on this node may be of its own kubeconfigs; elsewhere they are compared with those of the control-plane nodes."""
+    kubeconfigs = (credential for credential in node.credentials.values() if credential.kind == "kubeconfig")
+    return API_SERVER in node.components or any(credential.component != "kubelet" for credential in kubeconfigs)
 
 
 def _foreign_copy(about: About, issuer: str) -> Finding:

@@ -28,7 +28,8 @@ def due_hosts(plan: t.Sequence[Record]) -> list[str]:
 def rotation_order(plan: t.Sequence[Record], nodes: t.Mapping[str, t.Mapping[str, t.Any]] | None = None) -> list[str]:
     """The hosts where a plan changes something, in the order in which they are to be changed: etcd first, those that lead the cluster last.
 
-    Hosts outside of the cluster, which have nothing but kubeconfigs, follow: what was copied there is renewed before. Hosts that run
+    Hosts outside of the cluster, which have nothing but kubeconfigs, and nodes where nothing else is due, follow: what was copied there is
+    renewed before. Hosts that run
     etcd and no API server are first because API servers need them. `nodes` maps a host to what `certificate_info` says of its node;
     `leads` there names the components that lead from it. A leader that goes hands over to a node that is done already, so leadership
     moves once. The controller manager's leader is the very last: it takes longer to be followed by another one than a scheduler
@@ -49,7 +50,9 @@ def etcd_hosts(plan: t.Sequence[Record]) -> set[str]:
 
 
 def _hosts_outside(plan: t.Sequence[Record]) -> set[str]:
-    return {host for host, found in _components(plan).items() if "user" in found and found <= {"user", None}}
+    nothing_but_kubeconfigs = {host for host, found in _components(plan).items() if "user" in found and found <= {"user", None}}
+    own = {entry["host"] for entry in plan if is_due(entry) and not entry["apart"]}
+    return nothing_but_kubeconfigs | {host for host in due_hosts(plan) if host not in own}
 
 
 def _components(plan: t.Sequence[Record]) -> dict[str, set[str | None]]:

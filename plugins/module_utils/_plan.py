@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from ansible_collections.certops.kubernetes.plugins.module_utils._elsewhere_records import Elsewhere
+from ansible_collections.certops.kubernetes.plugins.module_utils._elsewhere_records import Elsewhere, under_one_name
 from ansible_collections.certops.kubernetes.plugins.module_utils._selection import identity, selected_records
 from ansible_collections.certops.kubernetes.plugins.module_utils._switch_plan import CONFIGURE, switch_entries
 
@@ -44,8 +44,8 @@ def rotation_plan(
     `policy` has renew_before_days, select, force, refresh_sans, restart, validity_days as `_policy.policy` makes them. `nodes` maps a
     host to what `certificate_info` says of its node: certificate_validity_seconds, signs, kubelet_settings, for which `configure`
     switches on what policy wants on, and unfinished_run, for which there is an entry `repair`. `ends_after` and `days_left` are days;
-    `signed_by` is the other host that has the key of the CA, if this one has not; `refresh_sans` says that it gets the names of the
-    cluster's configuration.
+    `signed_by` is the other host that has the key of the CA, if this one has not; `apart` says that it is a user in a kubeconfig there,
+    renewed by a request after all nodes; `refresh_sans` says that it gets the names of the cluster's configuration.
     Raises CertopsError when `select` is not an expression that yields records.
     """
     selected = selected_records(records, policy.get("select"))
@@ -59,7 +59,8 @@ def rotation_plan(
         chosen = selected is None or identity(record) in selected
         if known.covers(record):
             signer = known.signer(record) if _signable_elsewhere(record) else None
-            entries.append(_entry(record, policy, _limits_elsewhere(record, policy, known, signer, entries), chosen, signer))
+            entry = _entry(record, policy, _limits_elsewhere(record, policy, known, signer, entries), chosen, signer)
+            entries.append(dict(entry, apart=entry["signed_by"] is not None))
             continue
         limits = _Limits(
             threshold=policy["renew_before_days"] * DAY,
@@ -69,6 +70,7 @@ def rotation_plan(
         )
         signer = signers.get((record["host"], record["ca"])) if _signable_elsewhere(record) else None
         entries.append(_entry(record, policy, limits, chosen, signer))
+    entries = under_one_name(entries, known)
     entries += switch_entries(policy, nodes or {}, selected)
     return entries + [_repair(host, node) for host, node in (nodes or {}).items() if node.get("unfinished_run")]
 
@@ -116,7 +118,8 @@ def rotation_items(plan: t.Sequence[Entry], host: str, signed: t.Sequence[Record
     """What `certificate_rotation` is to do on a host, as it takes it; `signed` is what `certificate_signing` returned for it."""
     keys = ("name", "action", "fingerprint_sha256", "signed_by", "refresh_sans")
     certificates = {entry["name"]: entry["certificate"] for entry in signed}
-    items = [{key: entry[key] for key in keys} for entry in plan if entry["host"] == host and entry["action"] in ACTIONS]
+    own = [entry for entry in plan if entry["host"] == host and entry["action"] in ACTIONS and not entry["apart"]]
+    items = [{key: entry[key] for key in keys} for entry in own]
     return [dict(item, certificate=certificates.get(item["name"])) for item in items]
 
 
@@ -157,6 +160,7 @@ def _restoration(host: str, item: t.Mapping[str, t.Any], record: Record, run_id:
         "ends_after": None,
         "restarts": ["kubelet"] if "setting" in then else [],
         "signed_by": None,
+        "apart": False,
         "refresh_sans": False,
         "fingerprint_sha256": now["fingerprint_sha256"],
     }
@@ -191,6 +195,7 @@ def _entry(record: Record, policy: t.Mapping[str, t.Any], limits: _Limits, selec
         "days_left": record["days_left"],
         "ends_after": limits.ends_after // DAY if action == "renew" else None,
         "signed_by": signer if action == "renew" else None,
+        "apart": False,
         "refresh_sans": action == "renew" and signer is None and _other_names(record, policy) is not None,
         "restarts": _restarts(record, policy["restart"], action),
         "fingerprint_sha256": record["fingerprint_sha256"],
@@ -201,13 +206,13 @@ def _repair(host: str, node: t.Mapping[str, t.Any]) -> Entry:
     entry: Entry = dict.fromkeys(("node", "component", "not_after", "days_left", "ends_after", "signed_by", "fingerprint_sha256"))
     reason = "it did not end; what it left is finished or undone first"
     entry.update(host=host, name="run %s" % node["unfinished_run"], action=REPAIR, code="unfinished_run", reason=reason)
-    entry.update(restarts=[], refresh_sans=False)
+    entry.update(restarts=[], apart=False, refresh_sans=False)
     return entry
 
 
 def _decision(record: Record, policy: t.Mapping[str, t.Any], limits: _Limits, selected: bool, signer: str | None) -> tuple[str, str, str]:
     """Action, code and reason; the first that applies."""
-    if record["ca"] is not None and any(finding["code"] == "stale_copy" for finding in record["findings"]):
+    if record["ca"] is not None and not limits.outdated and any(finding["code"] == "stale_copy" for finding in record["findings"]):
         why = "its original was renewed since it was made"
         return (COPY, "stale_copy", why) if selected else ("none", "not_selected", "%s, but certs_rotate_select leaves it out" % why)
     due, names = _due(record, limits.threshold) or limits.outdated, _other_names(record, policy)

@@ -93,6 +93,9 @@ def _node_state(
         return {"state": "rotated", "message": "not yet proven healthy"}
     if after.get("verdict") != "healthy" and after.get("state") != PASSED:
         return {"state": "failed", "message": _message(after)}
+    apart = {entry["name"] for entry in plan if entry.get("apart")}
+    if apart and apart.isdisjoint(certificate["name"] for certificate in rotation.get("certificates") or ()):
+        return {"state": "rotated", "message": "its kubeconfigs are renewed after all nodes"}
     return {"state": "done", "message": None}
 
 

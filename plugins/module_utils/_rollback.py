@@ -148,7 +148,12 @@ def _chosen(state: StateFolder, request: RollbackRequest) -> Journal | None:
 
 
 def _restorations(access: NodeAccess, node: Node, journal: Journal, request: RollbackRequest) -> list[Renewal]:
-    """What to write to have the run's old files again; empty when they are there already. Raises CertopsError."""
+    """What to write to have the run's old files again; empty when they are there already. Raises CertopsError.
+
+    Empty, too, for a run that only renewed kubeconfigs whose originals are on other nodes: what was there is not put back.
+    """
+    if journal.kind == journaling.COPIES:
+        return []
     files = _contents(node, journal)
     items = [item for item in journal.items if item.action not in (ACTIVATE, RESTART)]
     problems = [problem for item in items for problem in _changed_since(journal, item)]

@@ -66,6 +66,7 @@ def _entry(host: str, node: t.Mapping[str, t.Any], name: str, action: str, code:
         "action": action,
         "code": code,
         "reason": reason,
+        "apart": False,
         "refresh_sans": False,
         "restarts": ["kubelet"] if action == CONFIGURE else [],
     }

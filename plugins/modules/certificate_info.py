@@ -21,7 +21,7 @@ description:
   - Can also look at the certificates that lie in objects of the cluster's API, and at the servers that the API server calls because of them
     (O(cluster_objects)).
   - Reads only. A file that cannot be understood is a finding of its record; the module does not fail because of it.
-  - The controller's side adds what this tells of the node's clock.
+  - The controller's side adds what this tells of the node's clock, and where it finds the node (C(node.address)).
   - Private keys are read to see whether they belong to their certificates, and that of a TLS Secret comes with the API's answer. Nothing of
     them is kept or returned.
 extends_documentation_fragment:

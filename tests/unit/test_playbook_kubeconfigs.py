@@ -85,7 +85,7 @@ def test_from_check_mode_to_the_second_run(controller: Controller) -> None:
     assert "certificate_signing" not in controller.calls("cp1")
     assert "certificate_rotation" not in controller.calls("bastion")
     plays = re.findall(r"PLAY \[(.*?)\]", done.stdout)
-    assert plays[-1] == "Renew kubeconfigs on hosts outside of the cluster"
+    assert plays[-1] == "Renew kubeconfigs whose originals are on other nodes"
     assert not controller.lock.exists()
     report = controller.report()
     states = {host: node["state"] for host, node in report["run"]["nodes"].items()}

@@ -168,16 +168,29 @@ def test_the_same_key_is_a_copy_too(tree: KubeadmTree, home: Path) -> None:
     assert codes(look(tree, path), "%s#me" % path) == {"stale_copy": "warning"}
 
 
-def test_a_worker_says_where_its_copies_are_renewed(tree: KubeadmTree, home: Path) -> None:
-    """It has the cluster's CA, and no original."""
+def on_worker(tree: KubeadmTree, path: Path) -> t.Any:
+    """The only record there: a worker has the cluster's CA, and no original."""
     node = tree.discover()
     own = {name: one for name, one in node.credentials.items() if name in ("ca", "kubelet-client", "kubelet.conf")}
+    node = dataclasses.replace(node, credentials=own, components={"kubelet": node.components["kubelet"]})
+    setting = Setting("c", "h", "worker-1", NOW, Thresholds(30 * DAY, DAY))
+    found = inspect_kubeconfigs(node, [str(path)], setting)
+    assert list(found.issued_by) == [record.name for record in found.records]
+    (record,) = found.records
+    return record
+
+
+def test_what_a_worker_says_of_a_copy(tree: KubeadmTree, home: Path) -> None:
+    """Whether it is a stale one, others know; whether it can be renewed by a request, the file tells."""
     ends = pki.make_leaf(tree.cas["ca"], "kubernetes-admin", organization="kubeadm:cluster-admins", not_after=NOW + timedelta(days=3))
-    path = write(home / "config", kubeconfig_of({"me": embedded(ends)}, "me"))
-    setting = Setting("c", "h", "cp-1", NOW, Thresholds(30 * DAY, DAY))
-    (record,) = inspect_kubeconfigs(dataclasses.replace(node, credentials=own), [str(path)], setting).records
+    document = json.loads(kubeconfig_of({"me": embedded(ends)}, "me"))
+    bare = on_worker(tree, write(home / "config", json.dumps(document).encode()))
+    assert not bare.externally_managed, "an answer could not be verified"
+    document["clusters"][0]["cluster"]["certificate-authority-data"] = embedded(tree.cas["ca"])["client-certificate-data"]
+    record = on_worker(tree, write(home / "config", json.dumps(document).encode()))
     assert record.not_renewable_because == "this node has no kubeconfig that it can be a copy of"
-    assert [("kubeconfig_hosts" in finding.remedy, finding.code) for finding in record.findings] == [(True, "expiring")]
+    assert [("control-plane nodes" in str(finding.remedy), finding.code) for finding in record.findings] == [(True, "expiring")]
+    assert (record.ca, record.renewable, record.externally_managed) == ("ca", False, True)
 
 
 def test_a_host_without_kubernetes(tree: KubeadmTree, home: Path) -> None:
