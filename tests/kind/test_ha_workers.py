@@ -24,6 +24,7 @@ from kubeconfigs import credential_id, data_of, seen_by_api, write
 WORKER, OTHER = ha.WORKERS
 FILES = f"{WORKER}-files"  # its second name, for kubeconfigs whose originals are on other nodes
 COPY = "/root/.kube/config"
+USER = f"{COPY}#kind-{cluster.CLUSTER}"
 CONF, CURRENT = "/etc/kubernetes/kubelet.conf", "/var/lib/kubelet/pki/kubelet-client-current.pem"
 SELECTED = {
     "certs_rotate_force": True,
@@ -73,29 +74,38 @@ def used(playbook: str) -> tuple[str, str]:
     return reader["in_use"], reader["proof"]
 
 
+def stale(playbook: str) -> list[str]:
+    """The hosts whose copy is older than its original, by the newest report."""
+    records = [record for record in cluster.newest_report(playbook)["records"] if record["name"] == USER]
+    assert {record["host"] for record in records} == {FILES, OTHER}
+    return [record["host"] for record in records for finding in record["findings"] if finding["code"] == "stale_copy"]
+
+
 @pytest.fixture(name="old", scope="module")
 def fixture_old() -> t.Iterator[str]:
-    """The administrator's kubeconfig as it was before any rotation, on the worker."""
+    """The administrator's kubeconfig as it was before any rotation, on the workers."""
     server = re.search(r"server: \S+", cluster.on_node("cat", "/etc/kubernetes/admin.conf"))
     assert server
     content = re.sub(r"server: \S+", server[0], pathlib.Path(cluster.kubeconfig()).read_text())
-    write(WORKER, COPY, content)
+    for node in ha.WORKERS:
+        write(node, COPY, content)
     yield content
-    cluster.on_node("rm", COPY, node=WORKER)
+    for node in ha.WORKERS:
+        cluster.on_node("rm", COPY, node=node)
 
 
 @pytest.fixture(name="inventory", scope="module")
 def fixture_inventory(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The worker's second name: what is said of the nodes counts for it, too."""
-    host = {"ansible_host": cluster.address(WORKER)}
+    """One worker has a second name for its copy: what is said of the nodes counts for it, too. The other is told which files to look at."""
+    host, files = {"ansible_host": cluster.address(WORKER)}, {"certs_rotate_kubeconfig_copies": [COPY]}
     path = tmp_path_factory.mktemp("inventory") / "files.json"
-    groups = {"kubeconfig_hosts": {"hosts": {FILES: host}}, "nodes": {"hosts": {FILES: {}}}}
+    groups = {"kubeconfig_hosts": {"hosts": {FILES: host}}, "nodes": {"hosts": {FILES: {}, OTHER: files}}}
     path.write_text(json.dumps({"all": {"children": groups}}))
     return str(path)
 
 
-def test_kubelets_and_a_copy_on_the_worker_are_renewed_and_nobody_notices(old: str, inventory: str) -> None:
-    """Kubelets by the cluster's own signer, as there is no key of a CA on a worker; the copy where a control-plane node has one.
+def test_kubelets_and_copies_on_workers_are_renewed_and_nobody_notices(old: str, inventory: str) -> None:
+    """Kubelets by the cluster's own signer, as there is no key of a CA on a worker; copies where a control-plane node has one.
 
     A worker has its turn when the one before is proven.
     """
@@ -107,7 +117,8 @@ def test_kubelets_and_a_copy_on_the_worker_are_renewed_and_nobody_notices(old: s
     assert (cluster.containers("app=holder"), ha.holders()) == (containers, holders)
     report = cluster.newest_report("rotate")
     for node in nodes:
-        (certificate,) = report["results"][node]["certificates"]
+        certificate, *users = report["results"][node]["certificates"]
+        assert [user["name"] for user in users] == [USER] * (node == OTHER)
         print(f"{node}: kubelet {report['results'][node]['components'][0]['away_seconds']} s away")
         assert (certificate["in_use"], certificate["proof"]) == ("true", "identity")
         assert certificate["after"]["fingerprint_sha256"] == fingerprint(node)
@@ -117,14 +128,16 @@ def test_kubelets_and_a_copy_on_the_worker_are_renewed_and_nobody_notices(old: s
     assert all(ended <= begun for (_begun, ended, _node), (begun, _ended, _next) in zip(turns, turns[1:])), turns
     assert [node for _begin, _end, node in turns] == sorted(nodes, key=began)
 
-    content = cluster.on_node("cat", COPY, node=WORKER)
-    certificate, key = data_of(content, "certificate"), data_of(content, "key")
-    assert seen_by_api(WORKER, COPY) == ("kubernetes-admin", [credential_id(certificate)])
-    assert certificate != data_of(old, "certificate")
-    assert key != data_of(old, "key")
-    assert key not in [data_of(cluster.on_node("cat", "/etc/kubernetes/admin.conf", node=node), "key") for node in ha.NODES]
-    (renewed,) = report["results"][FILES]["certificates"]
-    assert (renewed["name"], renewed["in_use"], renewed["proof"]) == (f"{COPY}#kind-{cluster.CLUSTER}", "true", "identity")
+    keys = {data_of(cluster.on_node("cat", "/etc/kubernetes/admin.conf", node=node), "key") for node in ha.NODES} | {data_of(old, "key")}
+    for node, name in ((WORKER, FILES), (OTHER, OTHER)):
+        content = cluster.on_node("cat", COPY, node=node)
+        certificate, key = data_of(content, "certificate"), data_of(content, "key")
+        assert seen_by_api(node, COPY) == ("kubernetes-admin", [credential_id(certificate)])
+        assert certificate != data_of(old, "certificate")
+        assert key not in keys, "made there"
+        keys.add(key)
+        renewed = report["results"][name]["certificates"][-1]
+        assert (renewed["name"], renewed["in_use"], renewed["proof"]) == (USER, "true", "identity")
 
 
 @pytest.mark.usefixtures("old")
@@ -191,14 +204,16 @@ def exchange_behind_its_back(node: str, begins: datetime, ends: datetime) -> Non
 
 
 @pytest.mark.usefixtures("expired")
-def test_one_that_was_exchanged_behind_its_back_is_found_and_the_kubelet_restarted() -> None:
+def test_one_that_was_exchanged_behind_its_back_is_found_and_the_kubelet_restarted(old: str, inventory: str) -> None:
     """The next run takes the plan's word for it, and only restarts that kubelet. The one that has expired holds nobody up."""
     led = cluster.on_node("readlink", CURRENT, node=WORKER).strip()
     now = datetime.now(timezone.utc)
     exchange_behind_its_back(WORKER, now, now + timedelta(days=200))
     put, started = fingerprint(WORKER), began(WORKER)
-    cluster.playbook("inspect")
+    write(OTHER, COPY, old)
+    cluster.playbook("inspect", "-i", inventory)
     assert used("inspect") == ("false", "metrics")
+    assert stale("inspect") == [OTHER]
     cluster.playbook("rotate", "-e", json.dumps({**SELECTED, "certs_rotate_force": False, "certs_rotate_renew_before_days": 1}))
     report = cluster.newest_report("rotate")
     expected = {WORKER: "activate", OTHER: "report"}

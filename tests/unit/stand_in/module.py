@@ -11,6 +11,7 @@ call is written down in it. The Lease of the cluster is the file lease.json besi
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -135,7 +136,7 @@ def main() -> None:
     path = module._remote_tmp + ".json"  # type: ignore[attr-defined]  # set from the task's own arguments, hence unknown to mypy
     with open(path, encoding="utf-8") as stored:
         node = json.load(stored)
-    node["calls"].append({"module": name, "check_mode": module.check_mode, "params": dict(module.params)})
+    call = {"module": name, "check_mode": module.check_mode, "params": dict(module.params)}
     plays = {
         "certificate_info": info,
         "cluster_health_info": health,
@@ -151,7 +152,10 @@ def main() -> None:
     if not module.check_mode:
         befalls(node, name, module._remote_tmp)  # type: ignore[attr-defined]  # as above
     result = plays[name](node, module)
-    _write(path, node)
+    with open(path + ".lock", "w", encoding="utf-8") as lock_file:
+        fcntl.flock(lock_file, fcntl.LOCK_EX)  # several hosts may delegate to this one at a time
+        with open(path, encoding="utf-8") as stored:
+            _write(path, {**node, "calls": [*json.load(stored)["calls"], call]})
     if node.get("goes_away") == name and not module.check_mode:
         with open(module._remote_tmp + ".gone", "w", encoding="utf-8"):  # type: ignore[attr-defined]  # as above
             pass
