@@ -55,7 +55,7 @@ def test_how_far_a_node_came(steps: dict[str, t.Any], state: str, run_state: str
 @pytest.mark.parametrize(("renewed", "state"), [([], "rotated"), ([{"name": "/root/.kube/config#me"}], "done")])
 def test_a_node_whose_kubeconfigs_wait_for_the_others_is_not_done(renewed: list[dict[str, t.Any]], state: str) -> None:
     """A run that is stopped between its two turns does not look as if it had ended."""
-    plan = [*DUE, {"host": "a", "name": "/root/.kube/config#me", "action": "renew", "apart": True}]
+    plan: list[dict[str, t.Any]] = [*DUE, {"host": "a", "name": "/root/.kube/config#me", "action": "renew", "apart": True}]
     healthy = {"a": HEALTHY}
     rotations = {"a": {**DONE, "certificates": renewed}}
     made = run_report(RUN, {"a": INSPECTED}, plan, rotations=rotations, gates_before=healthy, gates_after=healthy)
