@@ -99,7 +99,8 @@ def test_of_two_the_youngest_in_a_static_pod_wins(tree: KubeadmTree) -> None:
 def test_a_child_that_has_not_executed_its_program_yet_is_not_the_component() -> None:
     """As with a kubelet that is about to run `mount`: the kernel shows its words for the child, too."""
     name = "kubelet-%d" % os.getpid()
-    code = "import os, time; os.fork(); print(os.getpid(), flush=True); time.sleep(60)"
+    code = "import os, time; os.fork(); os.write(1, b'%d\\n' % os.getpid()); time.sleep(60)"
+    pids: list[int] = []
     with subprocess.Popen([name, "-c", code], executable=sys.executable, stdout=subprocess.PIPE) as parent:
         try:
             assert parent.stdout is not None
