@@ -147,9 +147,25 @@ cluster_config() {
 	[ -z "$validity" ] || echo "  certificateValidityPeriod: $validity"
 	case $kind in
 	external-etcd) etcd_settings "$name" ;;
-	# Longer than the load balancer takes to notice that an API server is not ready any more, as everybody sets it who restarts them.
-	ha) printf 'apiServer:\n  extraArgs:\n  - {name: shutdown-delay-duration, value: 6s}\n' ;;
+	ha) ha_settings ;;
 	esac | sed 's/^/  /'
+}
+
+# etcd: with a leader that waits longer than its second for one of two cores, a write is lost that a follower has sent to him. Nor does a
+# member wait for the disk, which stands still when something else writes much; only a power cut would show that.
+# The API server's delay: longer than the load balancer takes to notice that it is not ready any more, as everybody sets it who restarts them.
+ha_settings() {
+	cat <<-END
+		etcd:
+		  local:
+		    extraArgs:
+		    - {name: heartbeat-interval, value: "250"}
+		    - {name: election-timeout, value: "2500"}
+		    - {name: unsafe-no-fsync, value: "true"}
+		apiServer:
+		  extraArgs:
+		  - {name: shutdown-delay-duration, value: 6s}
+	END
 }
 
 # The certificates are born with little time left; the cluster's own configuration says a year again, or whoever renews

@@ -137,6 +137,7 @@ etcd_environment_member() {
 			ETCD_LISTEN_PEER_URLS=https://$address:2380
 			ETCD_HEARTBEAT_INTERVAL=$ETCD_HEARTBEAT
 			ETCD_ELECTION_TIMEOUT=$ETCD_ELECTION
+			ETCD_UNSAFE_NO_FSYNC=true
 
 			# TLS settings
 			ETCD_TRUSTED_CA_FILE=$SSL/ca.pem
@@ -175,6 +176,7 @@ etcd_file_member() {
 			initial-cluster: $(initial_cluster "${@:3}")
 			heartbeat-interval: $ETCD_HEARTBEAT
 			election-timeout: $ETCD_ELECTION
+			unsafe-no-fsync: true
 			client-transport-security: {cert-file: $pki/server.crt, key-file: $pki/server.key, trusted-ca-file: $pki/ca.crt, client-cert-auth: true}
 			peer-transport-security: {cert-file: $pki/peer.crt, key-file: $pki/peer.key, trusted-ca-file: $pki/ca.crt, client-cert-auth: true}
 		END
@@ -218,6 +220,7 @@ etcd_pod_member() {
 		    - {name: initial-cluster-state, value: new}
 		    - {name: heartbeat-interval, value: "$ETCD_HEARTBEAT"}
 		    - {name: election-timeout, value: "$ETCD_ELECTION"}
+		    - {name: unsafe-no-fsync, value: "true"}
 		    - {name: listen-client-urls, value: "https://127.0.0.1:2379,https://$address:2379"}
 		    - {name: listen-peer-urls, value: "https://$address:2380"}
 		    - {name: advertise-client-urls, value: "https://$address:2379"}

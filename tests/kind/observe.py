@@ -32,6 +32,7 @@ spec:
   - {name: holder, image: "lab/busybox:1", imagePullPolicy: Never, command: [sleep, infinity]}
 """
 CALLERS = "/apis/aggregated.certops.example/v1/callers"
+FIGURES = ("url", "requests", "failed", "first_fail_ms", "longest_gap_ms", "p50_ms", "max_ms", "errors")
 COMPONENTS = ("kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler", "kubelet")
 
 
@@ -86,6 +87,14 @@ def stop() -> None:
         time.sleep(0.05)
     remember("ended_early.json", json.dumps(ended_early))
     WATCHERS.unlink()
+
+
+def measured(name: str) -> dict[str, t.Any]:
+    """What a probe that has ended measured; printed by target."""
+    probe: dict[str, t.Any] = json.loads((cluster.STATE / name).read_text())
+    for target in probe["targets"]:
+        print({key: target[key] for key in FIGURES})
+    return probe
 
 
 def is_running(watcher: dict[str, t.Any]) -> bool:

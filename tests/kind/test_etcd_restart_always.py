@@ -63,9 +63,7 @@ def test_each_was_restarted_while_the_others_were_well(done: subprocess.Complete
 def test_the_api_server_kept_its_etcd(done: subprocess.CompletedProcess[str]) -> None:
     """It uses the members that are there: what fails is what was on its way to the one that was stopped."""
     assert done.returncode == 0
-    probe = json.loads((cluster.STATE / "restarted.json").read_text())
-    for target in probe["targets"]:
-        print({key: target[key] for key in ("url", "requests", "failed", "longest_gap_ms", "errors")})
+    probe = observe.measured("restarted.json")
     assert all(target["failed"] <= len(observe_etcd.ETCD) for target in probe["targets"]), probe["errors"]
 
 

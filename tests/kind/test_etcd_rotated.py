@@ -24,9 +24,7 @@ SERVED = "openssl s_client -connect $0 -cert $1 -key $2 </dev/null 2>/dev/null |
 def test_no_request_failed() -> None:
     """Reads every 50 ms over fresh connections, writes and a watch, from before check mode until now."""
     observe.stop()
-    probe = json.loads((cluster.STATE / "probe.json").read_text())
-    for target in probe["targets"]:
-        print({key: target[key] for key in ("url", "requests", "failed", "longest_gap_ms", "errors")})
+    probe = observe.measured("probe.json")
     assert json.loads((cluster.STATE / "ended_early.json").read_text()) == []
     assert len(probe["targets"]) == 2
     assert all(target["requests"] > 20 for target in probe["targets"])

@@ -13,10 +13,11 @@ import time
 
 import cluster
 import ha
+import observe
 import observe_ha
 
 ALWAYS = {"certs_rotate_force": True, "certs_rotate_restart": "always", "certs_rotate_worker_serial": "100%"}
-OUT = cluster.STATE / "probe-always.json"
+OUT = "probe-always.json"
 
 
 def test_nothing_is_noticed_behind_a_load_balancer_that_asks_who_is_ready() -> None:
@@ -29,7 +30,7 @@ def test_nothing_is_noticed_behind_a_load_balancer_that_asks_who_is_ready() -> N
     cluster.on_node("sh", "-c", "echo 3 >/home/envoy/retries; echo /readyz >/home/envoy/check", node=balancer)
     holders = ha.holders()
     time.sleep(5)  # its settings are looked at five times a second; who is connected meanwhile may be cut off
-    with subprocess.Popen(observe_ha.probe(OUT.name), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as probe:
+    with subprocess.Popen(observe_ha.probe(OUT), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as probe:
         time.sleep(1)
         started = time.monotonic()
         done = cluster.playbook("rotate", "-e", json.dumps(ALWAYS), check=False)
@@ -37,11 +38,8 @@ def test_nothing_is_noticed_behind_a_load_balancer_that_asks_who_is_ready() -> N
         time.sleep(1)
         probe.send_signal(signal.SIGTERM)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    through, *rest = json.loads(OUT.read_text())["targets"]
-    *own, writes = rest
+    through, *own, writes = observe.measured(OUT)["targets"]
     print(f"{seconds:.0f} s for {len(own)} nodes")
-    for target in (through, writes, *own):
-        print({key: target[key] for key in ("url", "requests", "failed", "first_fail_ms", "longest_gap_ms", "errors")})
     for host, result in cluster.newest_report("rotate")["results"].items():
         print(host, {one["name"]: (one["away_seconds"], one["leaderless_seconds"]) for one in result["components"]})
         restarted = {one["name"] for one in result["components"] if one["action"] == "restarted"}
@@ -56,5 +54,5 @@ def test_nothing_is_noticed_behind_a_load_balancer_that_asks_who_is_ready() -> N
         assert (renewed["in_use"], renewed["proof"]) == ("true", "identity")
     embedded = [record["host"] for record in report["records"] if record["name"] == "kubelet.conf"]
     assert embedded == [], "what was the way out for an expired kubelet (test_ha_workers.py) names the kubelet's own file now"
-    assert (through["failed"], writes["failed"]) == (0, 0), (through, writes)
+    assert (through["failed"], writes["failed"]) == (0, 0), (through, writes, ha.elections())
     assert all(target["failed"] > 0 for target in own), "each API server was restarted"

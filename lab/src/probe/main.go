@@ -59,7 +59,8 @@ func parseOptions() options {
 	})
 	flag.DurationVar(&o.every, "every", 50*time.Millisecond, "pace of the requests to each URL")
 	flag.DurationVar(&o.writeEvery, "write-every", time.Second, "pace of the changes to each ConfigMap")
-	flag.DurationVar(&o.timeout, "timeout", 5*time.Second, "of one request; a slower one counts as failed")
+	// What a kubelet gives a request about its lease, and a leader one about his: a slower cluster is one that does not work.
+	flag.DurationVar(&o.timeout, "timeout", 10*time.Second, "of one request; a slower one counts as failed")
 	flag.DurationVar(&o.duration, "for", 0, "how long; 0: until SIGINT or SIGTERM, which always end it")
 	flag.StringVar(&o.kubeconfig, "kubeconfig", "", "`FILE` with server, CA and credentials of its current context, read once, at the start")
 	flag.StringVar(&o.serverName, "servername", "kubernetes", "name to verify in the serving certificate")
@@ -120,7 +121,6 @@ func main() {
 	}
 }
 
-// requestAll requests every URL at each tick until ctx ends; a request under way then is still counted.
 // A job is one kind of request, made again and again at its own pace.
 type job struct {
 	name  string
@@ -139,6 +139,7 @@ func jobsFor(urls, writes []string, a access, o options) []job {
 	return jobs
 }
 
+// runAll does each job at its own pace until ctx ends; a request under way then is still counted.
 func runAll(ctx context.Context, jobs []job, o options, begin time.Time) [][]result {
 	results := make([][]result, len(jobs))
 	answered := make([]bool, len(jobs))
