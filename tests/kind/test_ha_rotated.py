@@ -21,6 +21,7 @@ MATCHES = """
 cd /etc/kubernetes/pki
 openssl verify -CAfile $1.crt $0.crt >/dev/null &&
 [ "$(openssl x509 -in $0.crt -noout -pubkey)" = "$(openssl pkey -in $0.key -pubout)" ] && openssl x509 -in $0.crt -noout -checkend 25920000
+openssl pkey -in $0.key -noout -text | grep -q prime256v1
 """
 
 
@@ -57,7 +58,7 @@ def test_leadership_moved_once() -> None:
 
 @pytest.mark.parametrize("node", NODES)
 def test_every_pair_is_new_and_fits(node: str) -> None:
-    """By openssl: signed by its CA, with its key, and 300 days to go."""
+    """By openssl: signed by its CA, with its key, which is of the kind that kubeadm makes here, and 300 days to go."""
     for name, ca in PAIRS.items():
         cluster.on_node("sh", "-ec", MATCHES, name, ca, node=node)
 
