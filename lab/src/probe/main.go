@@ -59,8 +59,7 @@ func parseOptions() options {
 	})
 	flag.DurationVar(&o.every, "every", 50*time.Millisecond, "pace of the requests to each URL")
 	flag.DurationVar(&o.writeEvery, "write-every", time.Second, "pace of the changes to each ConfigMap")
-	// What a kubelet gives a request about its lease, and a leader one about his: a slower cluster is one that does not work.
-	flag.DurationVar(&o.timeout, "timeout", 10*time.Second, "of one request; a slower one counts as failed")
+	flag.DurationVar(&o.timeout, "timeout", 5*time.Second, "of one request; a slower one counts as failed")
 	flag.DurationVar(&o.duration, "for", 0, "how long; 0: until SIGINT or SIGTERM, which always end it")
 	flag.StringVar(&o.kubeconfig, "kubeconfig", "", "`FILE` with server, CA and credentials of its current context, read once, at the start")
 	flag.StringVar(&o.serverName, "servername", "kubernetes", "name to verify in the serving certificate")
