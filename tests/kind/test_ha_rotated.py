@@ -20,7 +20,8 @@ PAIRS |= {f"etcd/{name}": "etcd/ca" for name in ("server", "peer", "healthcheck-
 MATCHES = """
 cd /etc/kubernetes/pki
 openssl verify -CAfile $1.crt $0.crt >/dev/null &&
-[ "$(openssl x509 -in $0.crt -noout -pubkey)" = "$(openssl pkey -in $0.key -pubout)" ] && openssl x509 -in $0.crt -noout -checkend 25920000
+[ "$(openssl x509 -in $0.crt -noout -pubkey)" = "$(openssl pkey -in $0.key -pubout)" ] &&
+openssl x509 -in $0.crt -noout -checkend 25920000 &&
 openssl pkey -in $0.key -noout -text | grep -q prime256v1
 """
 
