@@ -148,12 +148,6 @@ def turns(nodes: t.Sequence[str]) -> list[tuple[str, str, str]]:
     return sorted((journal["started_at"], journal["finished_at"], node) for node, journal in journals.items())
 
 
-def elections() -> str:
-    """Which leader each member of etcd says it had, and when: while there is none, a write waits, or is lost."""
-    said = "grep -h 'elected leader' /var/log/pods/kube-system_etcd-*/etcd/*.log"
-    return "\n".join(cluster.on_node("sh", "-c", said, node=node, check=False) for node in NODES)
-
-
 def is_ready(node: str) -> bool:
     """Whether a node's own API server says so."""
     server = f"https://{cluster.address(node)}:6443"

@@ -32,7 +32,12 @@ spec:
   - {name: holder, image: "lab/busybox:1", imagePullPolicy: Never, command: [sleep, infinity]}
 """
 CALLERS = "/apis/aggregated.certops.example/v1/callers"
-FIGURES = ("url", "requests", "failed", "first_fail_ms", "longest_gap_ms", "p50_ms", "max_ms", "errors")
+FIGURES = ("url", "requests", "failed", "first_fail_ms", "longest_gap_ms", "longest_pause_ms", "p50_ms", "max_ms", "errors")
+# A member is a unit of its host, or a static pod.
+ELECTIONS = """
+{ journalctl -u etcd -o cat; cat /var/log/pods/kube-system_etcd-*/etcd/*.log; } 2>/dev/null |
+grep -E 'elected leader|lost leader|failed to send out heartbeat' || true
+"""
 COMPONENTS = ("kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler", "kubelet")
 
 
@@ -95,6 +100,11 @@ def measured(name: str) -> dict[str, t.Any]:
     for target in probe["targets"]:
         print({key: target[key] for key in FIGURES})
     return probe
+
+
+def elections(nodes: t.Iterable[str]) -> str:
+    """Which leader each member of etcd says it had, and when: while there is none, a write waits, or is lost."""
+    return "\n".join(cluster.on_node("sh", "-c", ELECTIONS, node=node) for node in nodes)
 
 
 def is_running(watcher: dict[str, t.Any]) -> bool:

@@ -64,7 +64,7 @@ def test_the_api_server_kept_its_etcd(done: subprocess.CompletedProcess[str]) ->
     """It uses the members that are there: what fails is what was on its way to the one that was stopped."""
     assert done.returncode == 0
     probe = observe.measured("restarted.json")
-    assert all(target["failed"] <= len(observe_etcd.ETCD) for target in probe["targets"]), probe["errors"]
+    assert all(target["failed"] <= len(observe_etcd.ETCD) for target in probe["targets"]), (probe, observe.elections(observe_etcd.ETCD))
 
 
 def test_no_key_shows(done: subprocess.CompletedProcess[str]) -> None:

@@ -28,7 +28,7 @@ def test_no_request_failed() -> None:
     assert json.loads((cluster.STATE / "ended_early.json").read_text()) == []
     assert len(probe["targets"]) == 2
     assert all(target["requests"] > 20 for target in probe["targets"])
-    assert probe["failed"] == 0, probe["errors"]
+    assert probe["failed"] == 0, (probe, observe.elections(observe_etcd.ETCD))
     assert [watch["breaks"] for watch in probe["watches"]] == [[]]
 
 

@@ -54,5 +54,5 @@ def test_nothing_is_noticed_behind_a_load_balancer_that_asks_who_is_ready() -> N
         assert (renewed["in_use"], renewed["proof"]) == ("true", "identity")
     embedded = [record["host"] for record in report["records"] if record["name"] == "kubelet.conf"]
     assert embedded == [], "what was the way out for an expired kubelet (test_ha_workers.py) names the kubelet's own file now"
-    assert (through["failed"], writes["failed"]) == (0, 0), (through, writes, ha.elections())
+    assert (through["failed"], writes["failed"]) == (0, 0), (through, writes, observe.elections(ha.NODES))
     assert all(target["failed"] > 0 for target in own), "each API server was restarted"

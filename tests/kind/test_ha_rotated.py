@@ -10,7 +10,6 @@ import json
 import subprocess
 
 import cluster
-import ha
 import observe
 import pytest
 
@@ -34,7 +33,7 @@ def test_no_request_failed() -> None:
     assert json.loads((cluster.STATE / "ended_early.json").read_text()) == []
     assert len(probe["targets"]) == 2 + len(NODES)
     assert all(target["requests"] > 20 for target in probe["targets"])
-    assert probe["failed"] == 0, (probe, ha.elections())
+    assert probe["failed"] == 0, (probe, observe.elections(NODES))
     assert all(watch["breaks"] == [] for watch in probe["watches"])
 
 

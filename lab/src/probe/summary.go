@@ -16,15 +16,16 @@ const serialMemory = 5 * time.Second
 
 // figures are the measurements of one URL, or of all together. Times are milliseconds after the probe's start.
 type figures struct {
-	Requests      int            `json:"requests"`
-	Failed        int            `json:"failed"`
-	Errors        map[string]int `json:"errors"`
-	LongestGapMS  int64          `json:"longest_gap_ms"` // between the starts of consecutive successful requests
-	FirstFailMS   int64          `json:"first_fail_ms"`  // -1: none
-	LastFailMS    int64          `json:"last_fail_ms"`   // -1: none
-	P50MS         float64        `json:"p50_ms"`
-	MaxMS         float64        `json:"max_ms"`
-	SerialChanges []string       `json:"serial_changes"` // "<ms> <serial>" of the serving certificate; the first entry is the first one seen
+	Requests       int            `json:"requests"`
+	Failed         int            `json:"failed"`
+	Errors         map[string]int `json:"errors"`
+	LongestGapMS   int64          `json:"longest_gap_ms"`   // between the starts of consecutive successful requests
+	LongestPauseMS int64          `json:"longest_pause_ms"` // between the starts of consecutive requests: beyond the pace, the probe itself waited
+	FirstFailMS    int64          `json:"first_fail_ms"`    // -1: none
+	LastFailMS     int64          `json:"last_fail_ms"`     // -1: none
+	P50MS          float64        `json:"p50_ms"`
+	MaxMS          float64        `json:"max_ms"`
+	SerialChanges  []string       `json:"serial_changes"` // "<ms> <serial>" of the serving certificate; the first entry is the first one seen
 }
 
 type target struct {
@@ -62,6 +63,7 @@ func (f *figures) add(g figures) {
 		f.Errors[text] += n
 	}
 	f.LongestGapMS = max(f.LongestGapMS, g.LongestGapMS)
+	f.LongestPauseMS = max(f.LongestPauseMS, g.LongestPauseMS)
 	if g.FirstFailMS >= 0 && (f.FirstFailMS < 0 || g.FirstFailMS < f.FirstFailMS) {
 		f.FirstFailMS = g.FirstFailMS
 	}
@@ -75,12 +77,14 @@ func measure(begin time.Time, results []result) figures {
 	slices.SortFunc(results, func(a, b result) int { return a.start.Compare(b.start) })
 	f := newFigures()
 	f.Requests = len(results)
-	lastOK := begin
+	last, lastOK := begin, begin
 	seen := map[string]time.Time{}
 	var latencies []time.Duration
 	for _, r := range results {
 		at := r.start.Sub(begin).Milliseconds()
 		latencies = append(latencies, r.latency)
+		f.LongestPauseMS = max(f.LongestPauseMS, r.start.Sub(last).Milliseconds())
+		last = r.start
 		if r.err != "" {
 			f.Failed++
 			f.Errors[r.err]++
@@ -92,7 +96,7 @@ func measure(begin time.Time, results []result) figures {
 		}
 		f.LongestGapMS = max(f.LongestGapMS, r.start.Sub(lastOK).Milliseconds())
 		lastOK = r.start
-		if last, known := seen[r.serial]; !known || r.start.Sub(last) > serialMemory {
+		if shown, known := seen[r.serial]; !known || r.start.Sub(shown) > serialMemory {
 			f.SerialChanges = append(f.SerialChanges, fmt.Sprintf("%d %s", at, r.serial))
 		}
 		seen[r.serial] = r.start

@@ -22,7 +22,7 @@ func TestMeasureFailuresAndGap(t *testing.T) {
 	if f.Requests != 5 || f.Failed != 2 || f.Errors["refused"] != 2 {
 		t.Errorf("counts: %+v", f)
 	}
-	if f.LongestGapMS != 150 || f.FirstFailMS != 100 || f.LastFailMS != 150 {
+	if f.LongestGapMS != 150 || f.LongestPauseMS != 50 || f.FirstFailMS != 100 || f.LastFailMS != 150 {
 		t.Errorf("times: %+v", f)
 	}
 	if !slices.Equal(f.SerialChanges, []string{"0 a", "200 b"}) {
@@ -56,7 +56,7 @@ func TestSumOfTargets(t *testing.T) {
 		{at(begin, 0, "a", ""), at(begin, 40, "", "EOF")},
 		{at(begin, 0, "b", ""), at(begin, 20, "", "EOF"), at(begin, 70, "b", "")},
 	})
-	if sum.Requests != 5 || sum.Failed != 2 || sum.Errors["EOF"] != 2 || sum.FirstFailMS != 20 || sum.LastFailMS != 40 || sum.LongestGapMS != 70 {
+	if sum.Requests != 5 || sum.Failed != 2 || sum.Errors["EOF"] != 2 || sum.FirstFailMS != 20 || sum.LastFailMS != 40 || sum.LongestGapMS != 70 || sum.LongestPauseMS != 50 {
 		t.Errorf("%+v", sum.figures)
 	}
 	if len(sum.Targets) != 2 || sum.Targets[1].Requests != 3 {
