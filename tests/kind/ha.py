@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ NODES = cluster.control_plane()
 WORKERS = (f"{cluster.CLUSTER}-worker", f"{cluster.CLUSTER}-worker2")
 SELECT = "[?name=='apiserver' || name=='admin.conf' || name=='scheduler.conf']"
 SERIAL = ("openssl", "x509", "-in", "/etc/kubernetes/pki/apiserver.crt", "-noout", "-serial")
+ORDER = re.compile(r'"Order: (.+?)"')
 STATE = "import json, sys; print(json.load(open(sys.argv[1]))['state'])"
 
 
@@ -55,14 +57,6 @@ def states() -> dict[str, str]:
     return {node: nodes[node]["state"] for node in NODES}
 
 
-def order() -> list[str]:
-    """The order in which the nodes have their turn, as check mode says it."""
-    shown = cluster.playbook("rotate", "--check", *forced()).stdout
-    line = next(line for line in shown.splitlines() if "Order: " in line)
-    found = sorted((line.index(node + end), node) for node in NODES for end in (",", " ", '"') if node + end in line)
-    return list(dict.fromkeys(node for _at, node in found))
-
-
 def runs(node: str) -> list[str]:
     """The runs that a node has kept, the newest last."""
     return cluster.on_node("ls", "-tr", "/var/lib/certops/runs", node=node, check=False).split()
@@ -91,16 +85,23 @@ class Run:
         program = str(pathlib.Path(sys.executable).with_name("ansible-playbook"))
         command = [program, "-i", cluster.INVENTORY, f"certops.kubernetes.{playbook}", *arguments]
         environment = {**os.environ, **cluster.PLAINLY}
+        self.log = cluster.STATE / "run.log"
         self.known = {node: runs(node) for node in NODES}
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
-            start_new_session=True,
-        )
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            )
+
+    def order(self) -> list[str]:
+        """The order in which the control-plane nodes have their turn, as soon as the run has said it."""
+        wait_for(lambda: self.process.poll() is not None or ORDER.search(self.output()), 240)
+        said = ORDER.search(self.output())
+        assert said, self.output()[-3000:]
+        return [node for node in re.findall(r"[\w-]+", said[1]) if node in NODES]
+
+    def output(self) -> str:
+        """What it has said by now."""
+        return self.log.read_text(errors="replace")
 
     def has_begun_on(self, node: str) -> bool:
         """Whether the node has a run that it did not have before, or everything is over."""
@@ -108,14 +109,13 @@ class Run:
 
     def end(self, seconds: float = 400) -> tuple[int, str]:
         """Exit code and output."""
-        output, _errors = self.process.communicate(timeout=seconds)
-        return self.process.returncode, output
+        return self.process.wait(seconds), self.output()
 
     def kill(self) -> None:
         """SIGKILL to Ansible and all its children."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.communicate()
+        self.process.wait()
 
 
 @contextlib.contextmanager
