@@ -97,6 +97,12 @@ def test_leaving_a_refusal_out_step_by_step_changes_nothing(controller: Controll
     assert changed(controller) == []
 
 
+def test_leaving_the_kept_order_out_step_by_step_changes_nothing_of_it(controller: Controller) -> None:
+    """Each task makes it anew then."""
+    controller.step(ROTATE, ["Keep the order"])
+    assert [calls(controller, f"node{number}") for number in (1, 2, 3)] == [WHOLE] * 3
+
+
 def test_a_limit_narrows_what_is_changed_and_not_what_is_asked(controller: Controller) -> None:
     """The gate of the one node asks the whole cluster, from that node."""
     done = controller.play(ROTATE, "--limit", "node2")

@@ -382,3 +382,10 @@ def test_the_page_shows_hostile_text_as_text(controller: Controller) -> None:
     assert "1337" not in text
     assert "&lt;script&gt;" in text
     assert os.access(path, os.R_OK)
+
+
+def test_a_talkative_run_does_not_repeat_its_report(controller: Controller) -> None:
+    """AWX keeps what each task returned; who debugs sees it."""
+    controller.node("node1", due())
+    shown = {verbosity: '"__certs_report": {' in controller.play(INSPECT, verbosity).stdout for verbosity in ("-vv", "-vvv")}
+    assert shown == {"-vv": False, "-vvv": True}
